@@ -1,0 +1,1 @@
+"""A Pants backend that links applications with a library OS into bootable unikernel images."""

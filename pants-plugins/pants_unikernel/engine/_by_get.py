@@ -1,0 +1,179 @@
+"""The engine's calls by `Get`: Pants 2.17 to 2.31. One helper an edge; fan-out happens inside the helpers."""
+
+from __future__ import annotations
+
+from typing import Iterable
+
+from pants.backend.python.util_rules.interpreter_constraints import InterpreterConstraints
+from pants.backend.python.util_rules.pex import PexRequest, VenvPex, VenvPexProcess
+from pants.backend.python.util_rules.pex_environment import PythonExecutable
+from pants.core.goals.package import BuiltPackage, EnvironmentAwarePackageRequest, PackageFieldSet
+from pants.core.util_rules.source_files import SourceFiles, SourceFilesRequest
+from pants.core.util_rules.stripped_source_files import StrippedSourceFiles
+from pants.core.util_rules.system_binaries import BinaryPathRequest, BinaryPaths
+from pants.engine.addresses import Address, Addresses, UnparsedAddressInputs
+from pants.engine.env_vars import EnvironmentVars, EnvironmentVarsRequest
+from pants.engine.fs import (
+    AddPrefix,
+    CreateDigest,
+    Digest,
+    DigestContents,
+    DigestEntries,
+    DigestSubset,
+    DownloadFile,
+    FileContent,
+    FileEntry,
+    MergeDigests,
+    PathGlobs,
+    RemovePrefix,
+    Snapshot,
+)
+from pants.engine.process import FallibleProcessResult, Process, ProcessResult
+from pants.engine.rules import Get, MultiGet
+from pants.engine.target import (
+    FieldSetsPerTarget,
+    FieldSetsPerTargetRequest,
+    HydratedSources,
+    HydrateSourcesRequest,
+    Target,
+    Targets,
+    TransitiveTargets,
+    TransitiveTargetsRequest,
+)
+from pants.source.source_root import SourceRootsRequest, SourceRootsResult
+
+# --- file systems -------------------------------------------------------------------------------------------------
+
+
+async def create_digest(entries: Iterable[FileContent | FileEntry]) -> Digest:
+    return await Get(Digest, CreateDigest(entries))
+
+
+async def merge_digests(digests: Iterable[Digest]) -> Digest:
+    return await Get(Digest, MergeDigests(digests))
+
+
+async def add_prefix(digest: Digest, prefix: str) -> Digest:
+    return await Get(Digest, AddPrefix(digest, prefix))
+
+
+async def remove_prefix(digest: Digest, prefix: str) -> Digest:
+    return await Get(Digest, RemovePrefix(digest, prefix))
+
+
+async def subset_digest(request: DigestSubset) -> Digest:
+    return await Get(Digest, DigestSubset, request)
+
+
+async def snapshot_digest(digest: Digest) -> Snapshot:
+    return await Get(Snapshot, Digest, digest)
+
+
+async def digest_contents(digest: Digest) -> DigestContents:
+    return await Get(DigestContents, Digest, digest)
+
+
+async def file_content(digest: Digest, path: str) -> bytes:
+    """The content of one file of a digest."""
+    subset = await Get(Digest, DigestSubset(digest, PathGlobs([path])))
+    (file,) = await Get(DigestContents, Digest, subset)
+    return file.content
+
+
+async def digest_entries(digest: Digest) -> DigestEntries:
+    return await Get(DigestEntries, Digest, digest)
+
+
+async def download_file(request: DownloadFile) -> Digest:
+    return await Get(Digest, DownloadFile, request)
+
+
+# --- processes and tools ------------------------------------------------------------------------------------------
+
+
+async def run_process(process: Process) -> ProcessResult:
+    return await Get(ProcessResult, Process, process)
+
+
+async def run_fallible_process(process: Process) -> FallibleProcessResult:
+    return await Get(FallibleProcessResult, Process, process)
+
+
+async def run_fallible_processes(processes: Iterable[Process]) -> tuple[FallibleProcessResult, ...]:
+    return await MultiGet(Get(FallibleProcessResult, Process, process) for process in processes)
+
+
+async def find_binaries(requests: Iterable[BinaryPathRequest]) -> tuple[BinaryPaths, ...]:
+    return await MultiGet(Get(BinaryPaths, BinaryPathRequest, request) for request in requests)
+
+
+async def environment_variables(request: EnvironmentVarsRequest) -> EnvironmentVars:
+    return await Get(EnvironmentVars, EnvironmentVarsRequest, request)
+
+
+async def build_venv_pex(request: PexRequest) -> VenvPex:
+    return await Get(VenvPex, PexRequest, request)
+
+
+async def venv_pex_process(request: VenvPexProcess) -> Process:
+    return await Get(Process, VenvPexProcess, request)
+
+
+async def find_interpreter(constraints: InterpreterConstraints) -> PythonExecutable:
+    return await Get(PythonExecutable, InterpreterConstraints, constraints)
+
+
+# --- targets ------------------------------------------------------------------------------------------------------
+
+
+async def parse_addresses(inputs: UnparsedAddressInputs) -> Addresses:
+    return await Get(Addresses, UnparsedAddressInputs, inputs)
+
+
+async def find_targets(inputs: UnparsedAddressInputs) -> Targets:
+    return await Get(Targets, UnparsedAddressInputs, inputs)
+
+
+async def transitive_targets(
+    addresses: Iterable[Address], *, include_special_cased_deps: bool = False
+) -> TransitiveTargets:
+    return await Get(
+        TransitiveTargets,
+        TransitiveTargetsRequest(addresses, include_special_cased_deps=include_special_cased_deps),
+    )
+
+
+async def transitive_targets_of_each(addresses: Iterable[Address]) -> tuple[TransitiveTargets, ...]:
+    return await MultiGet(Get(TransitiveTargets, TransitiveTargetsRequest([address])) for address in addresses)
+
+
+async def packageable_field_sets(targets: Iterable[Target]) -> FieldSetsPerTarget:
+    return await Get(FieldSetsPerTarget, FieldSetsPerTargetRequest(PackageFieldSet, targets))
+
+
+async def package_all(field_sets: Iterable[PackageFieldSet]) -> tuple[BuiltPackage, ...]:
+    return await MultiGet(Get(BuiltPackage, EnvironmentAwarePackageRequest(field_set)) for field_set in field_sets)
+
+
+async def hydrate_sources(request: HydrateSourcesRequest) -> HydratedSources:
+    return await Get(HydratedSources, HydrateSourcesRequest, request)
+
+
+async def hydrate_all_sources(requests: Iterable[HydrateSourcesRequest]) -> tuple[HydratedSources, ...]:
+    return await MultiGet(Get(HydratedSources, HydrateSourcesRequest, request) for request in requests)
+
+
+async def source_files(request: SourceFilesRequest) -> SourceFiles:
+    return await Get(SourceFiles, SourceFilesRequest, request)
+
+
+async def source_files_of_each(requests: Iterable[SourceFilesRequest]) -> tuple[SourceFiles, ...]:
+    return await MultiGet(Get(SourceFiles, SourceFilesRequest, request) for request in requests)
+
+
+async def stripped_source_files(request: SourceFilesRequest) -> StrippedSourceFiles:
+    return await Get(StrippedSourceFiles, SourceFilesRequest, request)
+
+
+async def source_roots(request: SourceRootsRequest) -> SourceRootsResult:
+    return await Get(SourceRootsResult, SourceRootsRequest, request)

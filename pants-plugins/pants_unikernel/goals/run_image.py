@@ -1,0 +1,39 @@
+"""`run` for `unikernel_image`: boots the image under QEMU."""
+
+from __future__ import annotations
+
+import os
+
+from pants.core.goals.run import RunRequest
+from pants.engine.rules import collect_rules, rule
+from pants.util.logging import LogLevel
+
+from pants_unikernel import engine
+from pants_unikernel.subsystems.run import UnikernelRun
+from pants_unikernel.subsystems.toolkit import Toolkit, toolkit_process
+from pants_unikernel.util_rules.image import UnikernelImageFieldSet
+
+
+@rule(desc="Prepare to run a unikernel image", level=LogLevel.DEBUG)
+async def run_unikernel_image(
+    field_set: UnikernelImageFieldSet, options: UnikernelRun, toolkit: Toolkit
+) -> RunRequest:
+    (package,) = await engine.package_all([field_set])
+    image = field_set.output_path.value_or_default(file_ending="elf")
+    process = await toolkit_process(
+        toolkit,
+        ["run", f"--accel={options.accel.value}", os.path.join("{chroot}", image), "--"],
+        description=f"Run {field_set.address}",
+        input_digest=package.digest,
+    )
+    executable, *arguments = process.argv
+    return RunRequest(
+        digest=process.input_digest,
+        args=(os.path.join("{chroot}", executable), *arguments),
+        extra_env=process.env,
+        append_only_caches=process.append_only_caches,
+    )
+
+
+def rules():
+    return (*collect_rules(), *UnikernelRun.rules(), *UnikernelImageFieldSet.rules())

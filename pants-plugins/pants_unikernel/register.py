@@ -1,0 +1,25 @@
+"""The backend `pants_unikernel`: `unikernel_image`, and `cc_binary`, whose programs it can hold."""
+
+from __future__ import annotations
+
+from pants_unikernel import dependency_inference
+from pants_unikernel.cc import register as cc
+from pants_unikernel.goals import package_image, run_image
+from pants_unikernel.subsystems import toolkit
+from pants_unikernel.target_types import UnikernelImageTarget
+from pants_unikernel.util_rules import toolchain
+
+
+def target_types():
+    return (*cc.target_types(), UnikernelImageTarget)
+
+
+def rules():
+    return (
+        *cc.rules(),
+        *dependency_inference.rules(),
+        *package_image.rules(),
+        *run_image.rules(),
+        *toolchain.rules(),
+        *toolkit.rules(),
+    )

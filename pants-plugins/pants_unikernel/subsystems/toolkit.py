@@ -1,0 +1,133 @@
+"""The `unikernel` toolkit as a process: the plain-Python package that does the work inside Pants' sandboxes."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from dataclasses import dataclass, replace
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Iterable, Mapping
+
+from pants.backend.python.subsystems.python_tool_base import LockfileRules, PythonToolRequirementsBase
+from pants.backend.python.target_types import EntryPoint
+from pants.backend.python.util_rules import pex
+from pants.backend.python.util_rules.pex import VenvPex, VenvPexProcess
+from pants.engine.fs import Digest, FileContent
+from pants.engine.process import Process, ProcessCacheScope
+from pants.engine.rules import collect_rules, rule
+from pants.util.logging import LogLevel
+from pants.util.strutil import softwrap
+
+from pants_unikernel import engine
+
+_PACKAGE = "unikernel"
+
+
+class UnikernelToolkit(PythonToolRequirementsBase):
+    options_scope = "unikernel-toolkit"
+    name = "unikernel"
+    help = softwrap(
+        """
+        The toolkit that assembles root file systems, compiles library OS kits, links and inspects images.
+
+        Its source comes with the plugin; what it needs from a package index is set here.
+        """
+    )
+
+    default_version = "pyelftools==0.32"
+    default_extra_requirements = [
+        "certifi",
+        "packaging>=21",
+        "protobuf>=6.31,<7",
+        "qemu.qmp>=0.0.3",
+        "tzdata",
+    ]
+
+    register_interpreter_constraints = True
+    default_interpreter_constraints = ["CPython>=3.9,<3.15"]
+
+    default_lockfile_resource = ("pants_unikernel.subsystems", "toolkit.lock")
+    lockfile_rules_type = LockfileRules.SIMPLE
+
+
+@dataclass(frozen=True)
+class Toolkit:
+    """The toolkit, installed with its requirements into a virtual environment that Pants manages."""
+
+    venv_pex: VenvPex
+
+
+def toolkit_sources(*patterns: str) -> list[FileContent]:
+    """The files of the `unikernel` package that this plugin was installed with, data files included, in a fixed order.
+
+    With `patterns` (globs of paths in the package), only those that match one.
+    """
+    spec = importlib.util.find_spec(_PACKAGE)
+    if spec is None or not spec.submodule_search_locations:
+        raise ImportError(
+            "The Python package `unikernel` (the toolkit of the pants_unikernel plugin) is not importable by Pants: "
+            'add the distribution "unikernel" to [GLOBAL].plugins, or its source root to [GLOBAL].pythonpath.'
+        )
+    root = Path(spec.submodule_search_locations[0])
+    sources = []
+    for directory, subdirectories, files in os.walk(root):
+        subdirectories[:] = sorted(name for name in subdirectories if name != "__pycache__")
+        for file in sorted(files):
+            path = Path(directory, file)
+            # Tests and BUILD files are there in a checkout and not in a wheel: leave them out, or a test would change images.
+            if file == "BUILD" or file.endswith((".pyc", "_test.py", "_test.c")):
+                continue
+            relative = str(path.relative_to(root))
+            if not patterns or any(fnmatch(relative, pattern) for pattern in patterns):
+                sources.append(FileContent(os.path.join(_PACKAGE, relative), path.read_bytes()))
+    return sources
+
+
+@rule(desc="Set up the unikernel toolkit", level=LogLevel.DEBUG)
+async def set_up_toolkit(subsystem: UnikernelToolkit) -> Toolkit:
+    sources = await engine.create_digest(toolkit_sources())
+    return Toolkit(await engine.build_venv_pex(subsystem.to_pex_request(main=EntryPoint(_PACKAGE), sources=sources)))
+
+
+async def toolkit_process(
+    toolkit: Toolkit,
+    argv: Iterable[str],
+    *,
+    description: str,
+    input_digest: Digest,
+    immutable_input_digests: Mapping[str, Digest] | None = None,
+    env: Mapping[str, str] | None = None,
+    output_files: Iterable[str] = (),
+    output_directories: Iterable[str] = (),
+    append_only_caches: Mapping[str, str] | None = None,
+    concurrency_available: int = 0,
+    cache_scope: ProcessCacheScope = ProcessCacheScope.SUCCESSFUL,
+    level: LogLevel = LogLevel.INFO,
+) -> Process:
+    """A process that runs `unikernel ARGV`. Large inputs go to `immutable_input_digests`, which are not copied."""
+    process = await engine.venv_pex_process(
+        VenvPexProcess(
+            toolkit.venv_pex,
+            argv=argv,
+            description=description,
+            input_digest=input_digest,
+            extra_env={"LC_ALL": "C.UTF-8", **(env or {})},
+            output_files=output_files,
+            output_directories=output_directories,
+            append_only_caches=append_only_caches,
+            concurrency_available=concurrency_available,
+            cache_scope=cache_scope,
+            level=level,
+        )
+    )
+    # The environment's own interpreter, not its `pex` launcher script: that one costs more than many of our steps.
+    return replace(
+        process,
+        argv=(toolkit.venv_pex.python.argv0, "-I", "-m", _PACKAGE, *process.argv[1:]),
+        immutable_input_digests=immutable_input_digests or {},
+    )
+
+
+def rules():
+    return (*collect_rules(), *UnikernelToolkit.rules(), *pex.rules())

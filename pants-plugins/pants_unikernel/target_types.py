@@ -1,0 +1,471 @@
+"""The `unikernel_image` target."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Any, Iterable
+
+from pants.core.goals.package import OutputPathField
+from pants.engine.addresses import Address, UnparsedAddressInputs
+from pants.engine.target import (
+    COMMON_TARGET_FIELDS,
+    AsyncFieldMixin,
+    Dependencies,
+    DictStringToStringField,
+    Field,
+    IntField,
+    InvalidFieldException,
+    InvalidFieldTypeException,
+    InvalidTargetException,
+    StringField,
+    StringSequenceField,
+    Target,
+)
+from pants.util.docutil import bin_name
+from pants.util.strutil import help_text
+from unikernel.image.spec import NETWORK_MODES, Network, Port, parse_size
+from unikernel.library_os import library_os_names
+from unikernel.linux.configuration import parse_option
+from unikernel.rootfs.files import PlacedFile, parse_mode
+
+_ENVIRONMENT_NAME = re.compile(r"[^=\0]+")
+
+
+def _invalid(field: type[Field], address: Address, reason: object) -> InvalidFieldException:
+    return InvalidFieldException(f"The `{field.alias}` field in target {address} is not valid: {reason}.")
+
+
+# --- what is in the image -----------------------------------------------------------------------------------------
+
+
+class UnikernelImageDependenciesField(Dependencies):
+    pass
+
+
+class UnikernelImageAppField(AsyncFieldMixin, StringField):
+    alias = "app"
+    required = True
+    value: str
+    help = help_text(
+        f"""
+        The address of the application: any target that `{bin_name()} package` can package.
+
+        It is packaged exactly as `{bin_name()} package` would, and the result is reused. Understood are a PEX (`pex_binary`), an ELF
+        program (`cc_binary`, `go_binary`, ...), and a tar or zip archive or a directory of files (`archive`, ...), for which the
+        `executable` field names the program.
+
+        Example: `app=":server"`
+        """
+    )
+
+    def to_unparsed_address_inputs(self) -> UnparsedAddressInputs:
+        return UnparsedAddressInputs(
+            [self.value],
+            owning_address=self.address,
+            description_of_origin=f"the `{self.alias}` field in the `{UnikernelImageTarget.alias}` target {self.address}",
+        )
+
+
+class UnikernelImageExecutableField(StringField):
+    alias = "executable"
+    help = help_text(
+        """
+        The path of the program to start, inside an application that is an archive or a directory of files.
+
+        The application's files are laid out from the root directory, so `"bin/server"` starts `/bin/server`. Leave it out for an
+        application that is one program or a PEX.
+        """
+    )
+
+
+class UnikernelImageLibraryOsField(StringField):
+    alias = "library_os"
+    default = "linux"
+    value: str
+    valid_choices = library_os_names()
+    help = help_text(
+        """
+        The library OS that the application is linked with.
+
+        `linux` is Linux in unikernel form: a kernel that is compiled once for all images of the same configuration.
+        """
+    )
+
+
+class UnikernelImageArgsField(StringSequenceField):
+    alias = "args"
+    help = help_text(
+        """
+        Arguments for the application, after those that it is packaged with.
+
+        Example: `args=["--port", "8080"]`
+        """
+    )
+
+
+class UnikernelImageEnvField(DictStringToStringField):
+    alias = "env"
+    help = help_text(
+        """
+        Environment variables for the application.
+
+        Example: `env={"LOG_LEVEL": "info"}`
+        """
+    )
+
+    @classmethod
+    def compute_value(cls, raw_value: Any, address: Address) -> Any:
+        value = super().compute_value(raw_value, address)
+        for name in value or ():
+            if not _ENVIRONMENT_NAME.fullmatch(name):
+                raise _invalid(cls, address, f"{name!r} is no name of a variable")
+        return value
+
+
+class UnikernelImageWorkingDirectoryField(StringField):
+    alias = "working_directory"
+    default = "/"
+    value: str
+    help = "The directory that the application starts in, as an absolute path inside the image."
+
+    @classmethod
+    def compute_value(cls, raw_value: Any, address: Address) -> Any:
+        value = super().compute_value(raw_value, address)
+        if not value.startswith("/"):
+            raise _invalid(cls, address, f"{value!r} is no absolute path")
+        return value
+
+
+class UnikernelImageFilesField(AsyncFieldMixin, Field):
+    alias = "files"
+    value: tuple[PlacedFile, ...]
+    default = ()
+    help = help_text(
+        f"""
+        Extra files: `(address, destination)` or `(address, destination, mode)` tuples.
+
+        The address is a target with files (`file`, `files`, `resource`, ...) or one that `{bin_name()} package` can package. A single
+        file becomes the destination, or goes into it if it ends with a slash; of several, each goes below the destination by its path
+        relative to the target's directory. The mode is octal; without it, a file is executable in the image if it is so here.
+
+        Example:
+
+            files=[
+              (":config", "/etc/server/config.toml"),
+              ("//src/tools:migrate", "/usr/bin/", "0755"),
+            ]
+        """
+    )
+
+    @classmethod
+    def compute_value(cls, raw_value: Any, address: Address) -> tuple[PlacedFile, ...]:
+        value = super().compute_value(raw_value, address)
+        if not isinstance(value, (list, tuple)) or isinstance(value, str):
+            raise cls._type_error(address, raw_value)
+        files = []
+        for entry in value:
+            if (
+                not isinstance(entry, (list, tuple))
+                or len(entry) not in (2, 3)
+                or not all(isinstance(part, str) for part in entry)
+            ):
+                raise cls._type_error(address, raw_value)
+            files.append(cls._placed_file(PlacedFile(*entry), address))
+        destinations = [file.destination for file in files if not file.destination.endswith("/")]
+        for destination in destinations:
+            if destinations.count(destination) > 1:
+                raise _invalid(cls, address, f"the destination {destination!r} is there twice")
+        return tuple(files)
+
+    @classmethod
+    def _type_error(cls, address: Address, raw_value: Any) -> InvalidFieldTypeException:
+        return InvalidFieldTypeException(
+            address,
+            cls.alias,
+            raw_value,
+            expected_type="a list of (address, destination) or (address, destination, mode) tuples of strings",
+        )
+
+    @classmethod
+    def _placed_file(cls, file: PlacedFile, address: Address) -> PlacedFile:
+        if not file.destination.startswith("/") or ".." in file.destination.split("/"):
+            raise _invalid(cls, address, f"the destination {file.destination!r} is no absolute path inside the image")
+        if file.mode is not None:
+            try:
+                parse_mode(file.mode)
+            except ValueError as error:
+                raise _invalid(cls, address, error) from error
+        slash = "/" if file.destination.endswith("/") else ""
+        clean = "/" + "/".join(part for part in file.destination.split("/") if part not in ("", "."))
+        return dataclasses.replace(file, destination=clean + slash if clean != "/" else "/")
+
+    def to_unparsed_address_inputs(self) -> UnparsedAddressInputs:
+        return UnparsedAddressInputs(
+            [file.source for file in self.value],
+            owning_address=self.address,
+            description_of_origin=f"the `{self.alias}` field in the `{UnikernelImageTarget.alias}` target {self.address}",
+        )
+
+
+class UnikernelImageTimezoneField(StringField):
+    alias = "timezone"
+    help = help_text(
+        """
+        The local time zone, such as `"Europe/Paris"`. With it the IANA database is put into the image; without it there is none, and
+        local time is UTC.
+        """
+    )
+
+
+# --- what it runs on ----------------------------------------------------------------------------------------------
+
+
+class UnikernelImageMemoryField(StringField):
+    alias = "memory"
+    help = help_text(
+        """
+        The memory that the image is run with, such as `"64M"`, `"512MiB"` or `"2G"`. It has to hold the root file system twice while the
+        image boots.
+
+        Without it: what the root file system needs, and 128 MiB for the application.
+        """
+    )
+
+    @classmethod
+    def compute_value(cls, raw_value: Any, address: Address) -> Any:
+        value = super().compute_value(raw_value, address)
+        if value is not None:
+            try:
+                parse_size(value)
+            except ValueError as error:
+                raise _invalid(cls, address, error) from error
+        return value
+
+    @property
+    def bytes(self) -> int | None:
+        return None if self.value is None else parse_size(self.value)
+
+
+class UnikernelImageCpusField(IntField):
+    alias = "cpus"
+    default = 1
+    value: int
+    help = help_text(
+        """
+        The number of CPUs. With more than one, the image gets a kernel for several processors, which is compiled once for all of them.
+        """
+    )
+
+    @classmethod
+    def compute_value(cls, raw_value: Any, address: Address) -> Any:
+        value = super().compute_value(raw_value, address)
+        if not 1 <= value <= 64:
+            raise _invalid(cls, address, f"{value} is not between 1 and 64")
+        return value
+
+
+class UnikernelImageNetworkField(StringField):
+    alias = "network"
+    default = "dhcp"
+    value: str
+    valid_choices = NETWORK_MODES
+    help = help_text(
+        """
+        How the image gets its address: by `dhcp`, from the fields `address`, `gateway` and `nameservers` (`static`), or not at all
+        (`none`; it has the loopback interface only).
+        """
+    )
+
+
+class UnikernelImageAddressField(StringField):
+    alias = "address"
+    help = 'The IPv4 address with the length of its prefix, for `network="static"`. Example: `"10.0.2.15/24"`.'
+
+
+class UnikernelImageGatewayField(StringField):
+    alias = "gateway"
+    help = 'The IPv4 address of the default gateway, for `network="static"`. Example: `"10.0.2.2"`.'
+
+
+class UnikernelImageNameserversField(StringSequenceField):
+    alias = "nameservers"
+    default = ()
+    help = 'The IPv4 addresses of the name servers. With `network="dhcp"` they replace those that DHCP gives.'
+
+
+class UnikernelImageHostnameField(StringField):
+    alias = "hostname"
+    help = "The host name. Without it: the target's name, with hyphens for what a host name cannot have."
+
+
+class UnikernelImagePortsField(StringSequenceField):
+    alias = "ports"
+    default = ()
+    help = help_text(
+        """
+        The ports that the application listens on. `"8080"` is forwarded from the same port of the host when the image is run,
+        `"8080:80"` from the host's 8080 to the image's 80, and `/udp` at the end makes it UDP.
+
+        Example: `ports=["8080:80", "53/udp"]`
+        """
+    )
+
+    @classmethod
+    def compute_value(cls, raw_value: Any, address: Address) -> Any:
+        value = super().compute_value(raw_value, address)
+        ports: dict[tuple[int, str], str] = {}
+        for text in value or ():
+            try:
+                port = Port.parse(text)
+            except ValueError as error:
+                raise _invalid(cls, address, error) from error
+            if ports.setdefault((port.host_port, port.protocol), text) != text:
+                raise _invalid(cls, address, f"two entries use the host's port {port.host_port}/{port.protocol}")
+        return value
+
+    @property
+    def ports(self) -> tuple[Port, ...]:
+        return tuple(Port.parse(text) for text in dict.fromkeys(self.value or ()))
+
+
+# --- how it is built ----------------------------------------------------------------------------------------------
+
+
+class UnikernelImageKernelConfigField(StringSequenceField):
+    alias = "kernel_config"
+    default = ()
+    help = help_text(
+        """
+        Kernel options on top of the base configuration. Images with the same options share one compiled kernel.
+
+        An option that the kernel does not have, or whose dependencies are not there, is an error.
+
+        Example: `kernel_config=["CONFIG_IPV6=y", "CONFIG_HZ_1000=y"]`
+        """
+    )
+
+    @classmethod
+    def compute_value(cls, raw_value: Any, address: Address) -> Any:
+        value = super().compute_value(raw_value, address)
+        options: dict[str, str] = {}
+        for text in value or ():
+            try:
+                symbol, setting = parse_option(text)
+            except ValueError as error:
+                raise _invalid(cls, address, error) from error
+            if options.setdefault(symbol, setting) != setting:
+                raise _invalid(cls, address, f"{symbol} is set to both {options[symbol]} and {setting}")
+        return value
+
+
+class UnikernelImageKernelParametersField(StringSequenceField):
+    alias = "kernel_parameters"
+    default = ()
+    help = help_text(
+        """
+        Kernel parameters to compile into the image, after those that every image has.
+
+        Example: `kernel_parameters=["loglevel=7"]`
+        """
+    )
+
+
+class UnikernelImageOutputPathField(OutputPathField):
+    help = help_text(
+        f"""
+        Where the image is written, with `.json` instead of the ending for its manifest.
+
+        Without it: the path to the BUILD file, then the target name, such as `src.python.project/server.elf`.
+
+        When running `{bin_name()} package`, this path will be prefixed by `--distdir` (e.g. `dist/`).
+        """
+    )
+
+
+class UnikernelImageTarget(Target):
+    alias = "unikernel_image"
+    core_fields = (
+        *COMMON_TARGET_FIELDS,
+        UnikernelImageDependenciesField,
+        UnikernelImageAppField,
+        UnikernelImageExecutableField,
+        UnikernelImageLibraryOsField,
+        UnikernelImageArgsField,
+        UnikernelImageEnvField,
+        UnikernelImageWorkingDirectoryField,
+        UnikernelImageFilesField,
+        UnikernelImageTimezoneField,
+        UnikernelImageMemoryField,
+        UnikernelImageCpusField,
+        UnikernelImageNetworkField,
+        UnikernelImageAddressField,
+        UnikernelImageGatewayField,
+        UnikernelImageNameserversField,
+        UnikernelImageHostnameField,
+        UnikernelImagePortsField,
+        UnikernelImageKernelConfigField,
+        UnikernelImageKernelParametersField,
+        UnikernelImageOutputPathField,
+    )
+    help = help_text(
+        f"""
+        A bootable unikernel image: an application that another target packages, linked with a library OS into one ELF file.
+
+        `{bin_name()} package` writes the image and its manifest to `dist/`; `{bin_name()} run` boots it under QEMU.
+
+        Example:
+
+            pex_binary(name="server", entry_point="main.py")
+
+            unikernel_image(
+              name="unikernel",
+              app=":server",
+              memory="256M",
+              ports=["8080"],
+            )
+        """
+    )
+
+    def validate(self) -> None:
+        try:
+            self.network().validate()
+        except ValueError as error:
+            field, _, reason = str(error).partition(": ")
+            raise InvalidTargetException(
+                f"The `{field}` field in target {self.address} is not valid: {reason}.", description_of_origin=str(self.address)
+            ) from error
+
+    def network(self) -> Network:
+        return network_of(
+            self[UnikernelImageNetworkField],
+            self[UnikernelImageAddressField],
+            self[UnikernelImageGatewayField],
+            self[UnikernelImageNameserversField],
+            self[UnikernelImageHostnameField],
+        )
+
+
+def network_of(
+    mode: UnikernelImageNetworkField,
+    address: UnikernelImageAddressField,
+    gateway: UnikernelImageGatewayField,
+    nameservers: UnikernelImageNameserversField,
+    hostname: UnikernelImageHostnameField,
+) -> Network:
+    return Network(
+        mode=mode.value,
+        address=address.value or "",
+        gateway=gateway.value or "",
+        nameservers=tuple(nameservers.value or ()),
+        hostname=hostname.value or "",
+    )
+
+
+def default_hostname(name: str) -> str:
+    """A host name that resembles a target's name."""
+    return re.sub(r"[^A-Za-z0-9-]+", "-", name).strip("-")[:63] or "unikernel"
+
+
+def target_types() -> Iterable[type[Target]]:
+    return (UnikernelImageTarget,)

@@ -1,0 +1,41 @@
+"""Failures of the toolkit's steps as the one clear error that a user gets."""
+
+from __future__ import annotations
+
+import logging
+
+from pants.engine.addresses import Address
+from pants.engine.process import FallibleProcessResult, Process
+
+from pants_unikernel import engine
+
+logger = logging.getLogger(__name__)
+
+_PREFIX = "unikernel: "
+
+
+class UnikernelBuildError(Exception):
+    """An image cannot be built; the message names the target and says why and what to do."""
+
+
+async def run_step(process: Process, origin: str) -> FallibleProcessResult:
+    """Runs a process of the toolkit. `origin` is whose problem a failure is: a target's address, or an option's name."""
+    result = await engine.run_fallible_process(process)
+    stderr = result.stderr.decode(errors="replace").strip()
+    if result.exit_code != 0:
+        raise UnikernelBuildError(f"{origin}: {message_of(stderr) or f'{process.description} failed without a word'}")
+    for line in stderr.splitlines():
+        logger.warning(f"{origin}: {line[len(_PREFIX) :] if line.startswith(_PREFIX) else line}")
+    return result
+
+
+def message_of(stderr: str) -> str:
+    """The toolkit's own message, without its name; anything else (a crash) as it is."""
+    start = stderr.rfind(f"\n{_PREFIX}")
+    if stderr.startswith(_PREFIX) and start < 0:
+        start = 0
+    return stderr[start:].strip()[len(_PREFIX) :] if start >= 0 else stderr
+
+
+def describe(address: Address) -> str:
+    return str(address)

@@ -1,0 +1,202 @@
+"""From a `unikernel_image` target to its image: package, lay out, link."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from dataclasses import dataclass
+
+from pants.backend.python.subsystems.setup import PythonSetup
+from pants.core.goals.package import PackageFieldSet
+from pants.core.goals.run import RunFieldSet, RunInSandboxBehavior
+from pants.engine.fs import Digest, FileContent
+from unikernel.image.spec import ImageSpec
+from unikernel.linux.configuration import parse_option
+
+from pants_unikernel import engine
+from pants_unikernel.subsystems.linux import UnikernelLinux
+from pants_unikernel.subsystems.toolkit import Toolkit, toolkit_process
+from pants_unikernel.target_types import (
+    UnikernelImageAddressField,
+    UnikernelImageAppField,
+    UnikernelImageArgsField,
+    UnikernelImageCpusField,
+    UnikernelImageEnvField,
+    UnikernelImageExecutableField,
+    UnikernelImageFilesField,
+    UnikernelImageGatewayField,
+    UnikernelImageHostnameField,
+    UnikernelImageKernelConfigField,
+    UnikernelImageKernelParametersField,
+    UnikernelImageLibraryOsField,
+    UnikernelImageMemoryField,
+    UnikernelImageNameserversField,
+    UnikernelImageNetworkField,
+    UnikernelImageOutputPathField,
+    UnikernelImagePortsField,
+    UnikernelImageTimezoneField,
+    UnikernelImageWorkingDirectoryField,
+    default_hostname,
+    network_of,
+)
+from pants_unikernel.util_rules.failures import UnikernelBuildError, run_step
+from pants_unikernel.util_rules.linux_kit import INIT, KIT, build_init, build_linux_kit
+from pants_unikernel.util_rules.rootfs import (
+    PackagedApp,
+    RootfsLayer,
+    application_layers,
+    capture_python_runtime,
+    files_layer,
+    libraries_layer,
+    package_app,
+    python_layer,
+)
+from pants_unikernel.util_rules.toolchain import InitToolchain, KernelToolchain, LinkToolchain
+
+_KIT_INPUT = "__kit"
+
+
+@dataclass(frozen=True)
+class UnikernelImageFieldSet(PackageFieldSet, RunFieldSet):
+    required_fields = (UnikernelImageAppField,)
+    run_in_sandbox_behavior = RunInSandboxBehavior.NOT_SUPPORTED
+
+    app: UnikernelImageAppField
+    executable: UnikernelImageExecutableField
+    library_os: UnikernelImageLibraryOsField
+    args: UnikernelImageArgsField
+    env: UnikernelImageEnvField
+    working_directory: UnikernelImageWorkingDirectoryField
+    files: UnikernelImageFilesField
+    timezone: UnikernelImageTimezoneField
+    memory: UnikernelImageMemoryField
+    cpus: UnikernelImageCpusField
+    network: UnikernelImageNetworkField
+    ip_address: UnikernelImageAddressField
+    gateway: UnikernelImageGatewayField
+    nameservers: UnikernelImageNameserversField
+    hostname: UnikernelImageHostnameField
+    ports: UnikernelImagePortsField
+    kernel_config: UnikernelImageKernelConfigField
+    kernel_parameters: UnikernelImageKernelParametersField
+    output_path: UnikernelImageOutputPathField
+
+
+@dataclass(frozen=True)
+class UnikernelTools:
+    """What every image is built with."""
+
+    linux: UnikernelLinux
+    toolkit: Toolkit
+    python_setup: PythonSetup
+    link_toolchain: LinkToolchain
+    kernel_toolchain: KernelToolchain
+    init_toolchain: InitToolchain
+
+
+@dataclass(frozen=True)
+class BuiltImage:
+    """`digest` holds the image at `path` and its manifest at `manifest_path`; `sha256` (hex) and `size` are the image's."""
+
+    digest: Digest
+    path: str
+    manifest_path: str
+    size: int
+    sha256: str
+
+
+def image_spec(field_set: UnikernelImageFieldSet) -> ImageSpec:
+    """The target's fields as the link step takes them."""
+    name = field_set.address.generated_name or field_set.address.target_name
+    network = network_of(
+        field_set.network, field_set.ip_address, field_set.gateway, field_set.nameservers, field_set.hostname
+    )
+    return ImageSpec(
+        name=name,
+        target=field_set.address.spec,
+        library_os=field_set.library_os.value,
+        memory=field_set.memory.bytes,
+        cpus=field_set.cpus.value,
+        network=dataclasses.replace(network, hostname=network.hostname or default_hostname(name)),
+        ports=field_set.ports.ports,
+        arguments=tuple(field_set.args.value or ()),
+        environment=dict(field_set.env.value or {}),
+        working_directory=field_set.working_directory.value,
+        timezone=field_set.timezone.value,
+        kernel_parameters=tuple(field_set.kernel_parameters.value or ()),
+    )
+
+
+def kernel_options(field_set: UnikernelImageFieldSet, linux: UnikernelLinux) -> list[str]:
+    """The options on top of the base configuration, in one canonical form: their order and repetition do not matter."""
+    options: dict[str, str] = {}
+    for text in linux.kernel_config:
+        try:
+            symbol, value = parse_option(text)
+        except ValueError as error:
+            raise UnikernelBuildError(f"[unikernel-linux].kernel_config: {error}.") from error
+        options[symbol] = value
+    options.update(parse_option(text) for text in field_set.kernel_config.value or ())
+    if field_set.cpus.value > 1:
+        options.setdefault("CONFIG_SMP", "y")
+    return [f"{symbol}={value}" for symbol, value in sorted(options.items())]
+
+
+async def build_image(field_set: UnikernelImageFieldSet, tools: UnikernelTools) -> BuiltImage:
+    origin = str(field_set.address)
+    options = kernel_options(field_set, tools.linux)
+    app = await package_app(field_set.app, tools.python_setup)
+    layers = await _layers(field_set, app, tools)
+    kit = await build_linux_kit(options, origin, tools.linux, tools.kernel_toolchain)
+    init = await build_init(tools.init_toolchain)
+    return await _link(field_set, layers, kit, init, tools)
+
+
+async def _layers(field_set: UnikernelImageFieldSet, app: PackagedApp, tools: UnikernelTools) -> list[RootfsLayer]:
+    """The layers in the order in which the kernel unpacks them: a later one replaces files of an earlier one."""
+    origin = str(field_set.address)
+    toolkit = tools.toolkit
+    runtime = None
+    if app.constraints is not None:
+        runtime = await capture_python_runtime(app.constraints, origin, toolkit)
+    executable = field_set.executable.value
+    application = await application_layers(app, executable, runtime, origin, toolkit)
+    layers = [application.application]
+    if application.distributions is not None and runtime is not None:
+        layers += [application.distributions, await python_layer(runtime, origin, toolkit, tools.link_toolchain)]
+    files = await files_layer(field_set.files, toolkit)
+    libraries = await libraries_layer([*layers, *([files] if files else [])], origin, toolkit)
+    return [*layers, *([libraries] if libraries else []), *([files] if files else [])]
+
+
+async def _link(
+    field_set: UnikernelImageFieldSet, layers: list[RootfsLayer], kit: Digest, init: Digest, tools: UnikernelTools
+) -> BuiltImage:
+    path = field_set.output_path.value_or_default(file_ending="elf")
+    manifest_path = f"{os.path.splitext(path)[0]}.json"
+    spec = FileContent("image-spec.json", image_spec(field_set).to_json().encode())
+    toolchain = tools.link_toolchain
+    process = await toolkit_process(
+        tools.toolkit,
+        [
+            "link",
+            f"--spec={spec.path}",
+            f"--kit={_KIT_INPUT}/{KIT}",
+            f"--init={INIT}",
+            *(f"--layer={layer.archive}" for layer in layers),
+            f"--assembler={toolchain.paths['as']}",
+            f"--linker={toolchain.paths['ld']}",
+            f"--output={path}",
+        ],
+        description=f"Link {field_set.address}",
+        input_digest=await engine.merge_digests(
+            [*(layer.digest for layer in layers), init, await engine.create_digest([spec])]
+        ),
+        immutable_input_digests={_KIT_INPUT: kit},
+        env=toolchain.environment,
+        output_files=[path, manifest_path],
+    )
+    result = await run_step(process, str(field_set.address))
+    linked = json.loads(result.stdout)
+    return BuiltImage(result.output_digest, path, manifest_path, linked["size"], linked["sha256"])

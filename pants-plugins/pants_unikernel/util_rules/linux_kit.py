@@ -1,0 +1,174 @@
+"""The Linux kit and PID 1, each compiled once by a cached process.
+
+Three steps, so that what takes minutes is keyed by what really decides it: the part of the source that configures (once a source), the
+resolved configuration (once a set of options), and the compilation (once a resolved configuration).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Mapping, Sequence
+
+from pants.core.target_types import FileSourceField
+from pants.engine.addresses import UnparsedAddressInputs
+from pants.engine.fs import EMPTY_DIGEST, Digest, DownloadFile, FileDigest, FileEntry
+from pants.engine.process import Process, ProcessCacheScope
+from pants.engine.target import HydrateSourcesRequest, SourcesField
+
+from pants_unikernel import engine
+from pants_unikernel.subsystems.linux import UnikernelLinux
+from pants_unikernel.subsystems.toolkit import toolkit_sources
+from pants_unikernel.util_rules.failures import UnikernelBuildError, run_step
+from pants_unikernel.util_rules.toolchain import InitToolchain, KernelToolchain, Toolchain
+
+_SOURCE = "kernel-source.tar"
+_SOURCE_OPTION = "[unikernel-linux].source"
+KIT = "kit"
+INIT = "init"
+
+
+# What of the toolkit these steps are made of: an edit anywhere else in it compiles no kernel.
+_STEP_SOURCES = ("__init__.py", "errors.py", "digests.py", "scratch.py", "linux/*.py", "linux/kernel/*.config")
+_INIT_SOURCES = (*_STEP_SOURCES[:-1], "linux/init/*")
+_STEPS = "__unikernel"
+
+
+@dataclass(frozen=True)
+class KernelSource:
+    """`digest` holds one file, `path`: the tarball."""
+
+    digest: Digest
+    path: str
+
+
+async def _step(
+    toolchain: Toolchain,
+    argv: Sequence[str],
+    *,
+    description: str,
+    input_digest: Digest = EMPTY_DIGEST,
+    sources: Sequence[str] = _STEP_SOURCES,
+    output_files: Sequence[str] = (),
+    output_directories: Sequence[str] = (),
+    append_only_caches: Mapping[str, str] | None = None,
+    concurrency_available: int = 0,
+    cache_scope: ProcessCacheScope = ProcessCacheScope.SUCCESSFUL,
+) -> Process:
+    """A process that runs `python -m unikernel.linux ARGV`: the standard library is all that it needs."""
+    return Process(
+        [toolchain.paths["python3"], "-s", "-B", "-m", "unikernel.linux", *argv],
+        description=description,
+        input_digest=input_digest,
+        immutable_input_digests={_STEPS: await engine.create_digest(toolkit_sources(*sources))},
+        env={**toolchain.environment, "PYTHONPATH": _STEPS, "LC_ALL": "C.UTF-8"},
+        output_files=output_files,
+        output_directories=output_directories,
+        append_only_caches=append_only_caches,
+        concurrency_available=concurrency_available,
+        cache_scope=cache_scope,
+    )
+
+
+async def kernel_source(linux: UnikernelLinux, toolchain: KernelToolchain) -> KernelSource:
+    """The first of `[unikernel-linux].source` that is there, as an input like any other."""
+    addresses = [entry for entry in linux.source if entry.startswith("//")]
+    if addresses:
+        return await _source_of_target(addresses[0])
+    process = await _step(
+        toolchain,
+        ["describe-kernel-source", "--cache=.cache/unikernel_kernel_sources", *linux.source],
+        description="Find the kernel's source",
+        append_only_caches={"unikernel_kernel_sources": ".cache/unikernel_kernel_sources"},
+        # It looks at this machine, as Pants does when it looks for programs: once a daemon's life.
+        cache_scope=ProcessCacheScope.PER_RESTART_SUCCESSFUL,
+    )
+    result = await run_step(process, _SOURCE_OPTION)
+    facts = json.loads(result.stdout)
+    tarball = FileDigest(facts["sha256"], facts["size"])
+    digest = await engine.download_file(DownloadFile(f"file://{facts['path']}", tarball))
+    # Under one name, whatever it is called on this machine: the name is part of the processes' keys.
+    entries = await engine.digest_entries(digest)
+    renamed = [FileEntry(_SOURCE, entry.file_digest) for entry in entries if isinstance(entry, FileEntry)]
+    return KernelSource(await engine.create_digest(renamed), _SOURCE)
+
+
+async def _source_of_target(address: str) -> KernelSource:
+    targets = await engine.find_targets(
+        UnparsedAddressInputs([address], owning_address=None, description_of_origin=f"the option {_SOURCE_OPTION}")
+    )
+    sources = [target.get(SourcesField) for target in targets]
+    if len(sources) != 1:
+        raise UnikernelBuildError(f"{_SOURCE_OPTION}: {address} has {len(sources)} sources; name a target with one tarball.")
+    hydrated = await engine.hydrate_sources(
+        HydrateSourcesRequest(sources[0], for_sources_types=(FileSourceField,), enable_codegen=True)
+    )
+    if len(hydrated.snapshot.files) != 1:
+        raise UnikernelBuildError(f"{_SOURCE_OPTION}: {address} is no `file` target with a tarball as its source.")
+    return KernelSource(hydrated.snapshot.digest, hydrated.snapshot.files[0])
+
+
+async def build_linux_kit(
+    options: Sequence[str], origin: str, linux: UnikernelLinux, toolchain: KernelToolchain
+) -> Digest:
+    """The kit, below the directory `kit`. `origin` names the target whose `kernel_config` is at fault when it cannot be satisfied."""
+    source = await kernel_source(linux, toolchain)
+    config = await _resolve_configuration(source, options, origin, toolchain)
+    process = await _step(
+        toolchain,
+        [
+            "build-kit",
+            f"--source={source.path}",
+            "--config=kernel.config",
+            "--jobs={pants_concurrency}",
+            f"--make={toolchain.paths['make']}",
+            f"--tar={toolchain.paths['tar']}",
+            f"--output={KIT}",
+        ],
+        description="Compile the Linux kernel into a linkable kit (some minutes, once for each configuration)",
+        input_digest=await engine.merge_digests([source.digest, config]),
+        output_directories=[KIT],
+        # `make` is given as many jobs as Pants has cores to spare.
+        concurrency_available=1024,
+    )
+    return (await run_step(process, origin)).output_digest
+
+
+async def _resolve_configuration(
+    source: KernelSource, options: Sequence[str], origin: str, toolchain: KernelToolchain
+) -> Digest:
+    pack = await _step(
+        toolchain,
+        ["pack-kconfig", f"--source={source.path}", f"--tar={toolchain.paths['tar']}", "--output=kconfig.tar"],
+        description="Read the kernel's options from its source",
+        input_digest=source.digest,
+        output_files=["kconfig.tar"],
+    )
+    kconfig = (await run_step(pack, _SOURCE_OPTION)).output_digest
+    configure = await _step(
+        toolchain,
+        [
+            "configure-kernel",
+            "--kconfig=kconfig.tar",
+            f"--make={toolchain.paths['make']}",
+            f"--tar={toolchain.paths['tar']}",
+            "--output=kernel.config",
+            *(f"--option={option}" for option in options),
+        ],
+        description="Configure the kernel",
+        input_digest=kconfig,
+        output_files=["kernel.config"],
+    )
+    return (await run_step(configure, origin)).output_digest
+
+
+async def build_init(toolchain: InitToolchain) -> Digest:
+    """PID 1, as the file `init`."""
+    process = await _step(
+        toolchain,
+        ["build-init", f"--compiler={toolchain.paths[toolchain.compiler]}", f"--output={INIT}"],
+        description="Compile PID 1",
+        sources=_INIT_SOURCES,
+        output_files=[INIT],
+    )
+    return (await run_step(process, "[unikernel-linux].init_compiler")).output_digest

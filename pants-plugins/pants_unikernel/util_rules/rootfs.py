@@ -1,0 +1,321 @@
+"""The layers of an image's root file system, each by a cached process that only what decides it can re-run."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from dataclasses import dataclass
+from typing import Any, Iterable
+
+from pants.backend.python.subsystems.setup import PythonSetup
+from pants.backend.python.util_rules.interpreter_constraints import InterpreterConstraints
+from pants.core.goals.package import BuiltPackage
+from pants.core.target_types import FileSourceField, ResourceSourceField
+from pants.engine.addresses import Address, UnparsedAddressInputs
+from pants.engine.fs import Digest, FileContent
+from pants.engine.process import ProcessCacheScope
+from pants.engine.target import HydrateSourcesRequest, SourcesField, Target
+from unikernel.rootfs.files import PlacedFile, to_json
+
+from pants_unikernel import engine
+from pants_unikernel.subsystems.toolkit import Toolkit, toolkit_process
+from pants_unikernel.target_types import UnikernelImageAppField, UnikernelImageFilesField
+from pants_unikernel.util_rules.failures import UnikernelBuildError, run_step
+from pants_unikernel.util_rules.toolchain import LinkToolchain
+
+_ARTIFACTS = "artifacts"
+_RUNTIME = "__python"
+MACHINE = "x86_64"
+
+
+@dataclass(frozen=True)
+class RootfsLayer:
+    """An archive `NAME.cpio` and its index `NAME.json` in one digest."""
+
+    name: str
+    digest: Digest
+
+    @property
+    def archive(self) -> str:
+        return f"{self.name}.cpio"
+
+
+@dataclass(frozen=True)
+class PythonRuntime:
+    """A captured interpreter: a directory tree."""
+
+    digest: Digest
+
+
+@dataclass(frozen=True)
+class PackagedApp:
+    """`paths` are those of the artifacts in the digest. `constraints` are None when there is no Python in it."""
+
+    target: Target
+    digest: Digest
+    paths: tuple[str, ...]
+    constraints: InterpreterConstraints | None
+
+
+# --- the application, packaged ------------------------------------------------------------------------------------
+
+
+async def package_app(field: UnikernelImageAppField, python_setup: PythonSetup) -> PackagedApp:
+    """Packages the `app` by the rules that know how. Raises UnikernelBuildError for what cannot be packaged."""
+    targets = await engine.find_targets(field.to_unparsed_address_inputs())
+    if len(targets) != 1:
+        raise UnikernelBuildError(
+            f"{field.address}: the `app` field names {field.value}, which stands for {len(targets)} targets; name one of them."
+        )
+    target = targets[0]
+    package = (await package_targets(targets, field.address, field.alias))[0]
+    paths = tuple(artifact.relpath for artifact in package.artifacts if artifact.relpath)
+    if not paths:
+        raise UnikernelBuildError(
+            f"{field.address}: the `app` field names {target.address}, a `{target.alias}`, which is packaged without writing a file; "
+            "name a target that writes a program, a PEX or an archive."
+        )
+    closure = await engine.transitive_targets([target.address], include_special_cased_deps=True)
+    constraints = InterpreterConstraints.create_from_targets(closure.closure, python_setup)
+    return PackagedApp(target, package.digest, paths, constraints)
+
+
+async def package_targets(targets: Iterable[Target], address: Address, field: str) -> tuple[BuiltPackage, ...]:
+    """Packages each target. Raises UnikernelBuildError naming one that `pants package` does not package."""
+    targets = tuple(targets)
+    field_sets = await engine.packageable_field_sets(targets)
+    chosen = []
+    for target, candidates in zip(targets, field_sets.collection):
+        if not candidates:
+            raise UnikernelBuildError(
+                f"{address}: the `{field}` field names {target.address}, a `{target.alias}` target, which `package` cannot package. "
+                "Name one that it can, such as a `pex_binary`, a `cc_binary` or an `archive`."
+            )
+        chosen.append(candidates[0])
+    return await engine.package_all(chosen)
+
+
+# --- the interpreter ----------------------------------------------------------------------------------------------
+
+
+async def capture_python_runtime(constraints: InterpreterConstraints, origin: str, toolkit: Toolkit) -> PythonRuntime:
+    """The interpreter that a PEX with these constraints is resolved for, with its libraries, as a directory tree."""
+    interpreter = await engine.find_interpreter(constraints)
+    describe = await toolkit_process(
+        toolkit,
+        ["describe-python", f"--interpreter={interpreter.path}", "--output=python.json"],
+        description=f"Look at the Python interpreter {interpreter.path}",
+        input_digest=await engine.create_digest([]),
+        output_files=["python.json"],
+        # The machine's interpreter and libraries can change under the same path. The description has their digests.
+        cache_scope=ProcessCacheScope.PER_RESTART_SUCCESSFUL,
+    )
+    description = (await run_step(describe, origin)).output_digest
+    capture = await toolkit_process(
+        toolkit,
+        ["capture-python", "--description=python.json", "--output=python"],
+        description=f"Capture the Python interpreter {interpreter.path}",
+        input_digest=description,
+        output_directories=["python"],
+    )
+    captured = (await run_step(capture, origin)).output_digest
+    return PythonRuntime(await engine.remove_prefix(captured, "python"))
+
+
+async def python_layer(
+    runtime: PythonRuntime, origin: str, toolkit: Toolkit, toolchain: LinkToolchain
+) -> RootfsLayer:
+    process = await toolkit_process(
+        toolkit,
+        ["python-layer", f"--runtime={_RUNTIME}", f"--strip={toolchain.paths['strip']}", "--output=python.cpio"],
+        description="Lay out the Python interpreter and its standard library",
+        input_digest=await engine.create_digest([]),
+        immutable_input_digests={_RUNTIME: runtime.digest},
+        env=toolchain.environment,
+        output_files=["python.cpio", "python.json"],
+    )
+    return RootfsLayer("python", (await run_step(process, origin)).output_digest)
+
+
+# --- the application's layers -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ApplicationLayers:
+    """`distributions` is there for a PEX."""
+
+    application: RootfsLayer
+    distributions: RootfsLayer | None
+
+
+async def application_layers(
+    app: PackagedApp, executable: str | None, runtime: PythonRuntime | None, origin: str, toolkit: Toolkit
+) -> ApplicationLayers:
+    argv = ["application-layer", f"--root={_ARTIFACTS}", f"--machine={MACHINE}", "--output=application.cpio"]
+    argv += [f"--artifact={path}" for path in app.paths]
+    argv += [f"--executable={executable}"] if executable is not None else []
+    argv += [f"--runtime={_RUNTIME}"] if runtime is not None else []
+    process = await toolkit_process(
+        toolkit,
+        [*argv, "--distributions=distributions.tar"],
+        description=f"Lay out {app.target.address}",
+        input_digest=await engine.add_prefix(app.digest, _ARTIFACTS),
+        immutable_input_digests={_RUNTIME: runtime.digest} if runtime is not None else {},
+        output_files=["application.cpio", "application.json", "distributions.tar"],
+    )
+    result = await run_step(process, origin)
+    entries = {entry.path: entry for entry in await engine.digest_entries(result.output_digest)}
+    distributions = entries.pop("distributions.tar", None)
+    application = RootfsLayer("application", await engine.create_digest(entries.values()))
+    if distributions is None or runtime is None:
+        return ApplicationLayers(application, None)
+    raw = await engine.create_digest([distributions])
+    return ApplicationLayers(application, await _distributions_layer(raw, runtime, origin, toolkit))
+
+
+async def _distributions_layer(raw: Digest, runtime: PythonRuntime, origin: str, toolkit: Toolkit) -> RootfsLayer:
+    process = await toolkit_process(
+        toolkit,
+        ["distributions-layer", "--distributions=distributions.tar", f"--runtime={_RUNTIME}", "--output=distributions.cpio"],
+        description="Lay out third-party distributions",
+        input_digest=raw,
+        immutable_input_digests={_RUNTIME: runtime.digest},
+        output_files=["distributions.cpio", "distributions.json"],
+    )
+    return RootfsLayer("distributions", (await run_step(process, origin)).output_digest)
+
+
+# --- shared libraries ---------------------------------------------------------------------------------------------
+
+
+async def libraries_layer(layers: Iterable[RootfsLayer], origin: str, toolkit: Toolkit) -> RootfsLayer | None:
+    """What the layers need and none of them has, from this machine; None when there is nothing."""
+    needs = await _unmet_needs(layers)
+    if not needs["needs"] and not needs["loaders"]:
+        return None
+    content = json.dumps(needs, indent=1, sort_keys=True).encode()
+    describe = await toolkit_process(
+        toolkit,
+        ["describe-libraries", "--needs=needs.json", "--output=description.json"],
+        description=f"Find the shared libraries of {origin}",
+        input_digest=await engine.create_digest([FileContent("needs.json", content)]),
+        output_files=["description.json"],
+        cache_scope=ProcessCacheScope.PER_RESTART_SUCCESSFUL,
+    )
+    description = (await run_step(describe, origin)).output_digest
+    capture = await toolkit_process(
+        toolkit,
+        ["libraries-layer", "--description=description.json", "--output=libraries.cpio"],
+        description="Lay out shared libraries",
+        input_digest=description,
+        output_files=["libraries.cpio", "libraries.json"],
+    )
+    return RootfsLayer("libraries", (await run_step(capture, origin)).output_digest)
+
+
+async def _unmet_needs(layers: Iterable[RootfsLayer]) -> dict[str, Any]:
+    indexes = []
+    for layer in layers:
+        indexes.append(json.loads(await engine.file_content(layer.digest, f"{layer.name}.json")))
+    provides = {soname for index in indexes for soname in index["provides"]}
+    paths = {entry["path"] for index in indexes for entry in index["entries"]}
+    needs: dict[str, str] = {}
+    loaders: dict[str, str] = {}
+    for index in indexes:
+        for soname, needed_by in sorted(index["needs"].items()):
+            if soname not in provides:
+                needs.setdefault(soname, needed_by)
+        for loader, needed_by in sorted(index["programs"].items()):
+            if loader not in paths:
+                loaders.setdefault(loader, needed_by)
+    return {"needs": needs, "loaders": loaders, "provides": sorted(provides), "machine": MACHINE}
+
+
+# --- extra files --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _DeclaredFiles:
+    declared: PlacedFile
+    target: Target
+    digest: Digest
+    paths: tuple[str, ...]
+    is_package: bool
+
+
+async def files_layer(field: UnikernelImageFilesField, toolkit: Toolkit) -> RootfsLayer | None:
+    if not field.value:
+        return None
+    placed: list[PlacedFile] = []
+    digests: list[Digest] = []
+    for number, declared in enumerate(field.value):
+        files = await _declared_files(declared, field)
+        prefix = f"files/{number}"
+        digests.append(await engine.add_prefix(files.digest, prefix))
+        placed += _place(files, prefix)
+    _check_destinations(placed, field.address)
+    placement = FileContent("files.json", to_json(placed).encode())
+    digests.append(await engine.create_digest([placement]))
+    process = await toolkit_process(
+        toolkit,
+        ["files-layer", "--files=files.json", "--root=.", f"--machine={MACHINE}", "--output=files.cpio"],
+        description=f"Lay out the extra files of {field.address}",
+        input_digest=await engine.merge_digests(digests),
+        output_files=["files.cpio", "files.json"],
+    )
+    result = await run_step(process, str(field.address))
+    return RootfsLayer("files", result.output_digest)
+
+
+async def _declared_files(declared: PlacedFile, field: UnikernelImageFilesField) -> _DeclaredFiles:
+    targets = await engine.find_targets(
+        UnparsedAddressInputs(
+            [declared.source],
+            owning_address=field.address,
+            description_of_origin=field.to_unparsed_address_inputs().description_of_origin,
+        )
+    )
+    loose = [target for target in targets if target.has_field(FileSourceField) or target.has_field(ResourceSourceField)]
+    if len(loose) == len(targets) and targets:
+        sources = await engine.hydrate_all_sources(
+            HydrateSourcesRequest(
+                target.get(SourcesField), for_sources_types=(FileSourceField, ResourceSourceField), enable_codegen=True
+            )
+            for target in targets
+        )
+        paths = tuple(sorted({path for hydrated in sources for path in hydrated.snapshot.files}))
+        digest = await engine.merge_digests(hydrated.snapshot.digest for hydrated in sources)
+        return _DeclaredFiles(declared, targets[0], digest, paths, is_package=False)
+    packages = await package_targets(targets, field.address, field.alias)
+    paths = tuple(artifact.relpath for package in packages for artifact in package.artifacts if artifact.relpath)
+    digest = await engine.merge_digests(package.digest for package in packages)
+    return _DeclaredFiles(declared, targets[0], digest, paths, is_package=True)
+
+
+def _place(files: _DeclaredFiles, prefix: str) -> list[PlacedFile]:
+    declared = files.declared
+    into_directory = declared.destination.endswith("/") or len(files.paths) > 1
+    placed = []
+    for path in files.paths:
+        destination = declared.destination
+        if into_directory:
+            destination = os.path.join(destination, _relative(path, files))
+        placed.append(dataclasses.replace(declared, source=f"{prefix}/{path}", destination=destination))
+    return placed
+
+
+def _relative(path: str, files: _DeclaredFiles) -> str:
+    if files.is_package:
+        return os.path.basename(path)
+    directory = files.target.address.spec_path
+    return os.path.relpath(path, directory) if path.startswith(f"{directory}/") else path
+
+
+def _check_destinations(placed: list[PlacedFile], address: Address) -> None:
+    by_destination: dict[str, str] = {}
+    for file in placed:
+        other = by_destination.setdefault(file.destination, file.source)
+        if other != file.source:
+            names = " and ".join(source.split("/", 2)[2] for source in (other, file.source))
+            raise UnikernelBuildError(f"{address}: the `files` field places both {names} at {file.destination}.")

@@ -1,0 +1,287 @@
+"""The command `unikernel`. What people use: `inspect` and `run`. The other commands are the steps of a build, one a process."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Callable, Sequence
+
+from unikernel import __version__
+from unikernel.errors import UnikernelError
+from unikernel.linux.steps import add_linux_steps
+from unikernel.scratch import scratch_directory
+
+# Modules are imported by the commands that need them: a build runs many short processes.
+
+Command = Callable[[argparse.Namespace], int]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit status: 0, the application's own for `run`, 1 with one line on standard error for what a user can mend."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return arguments.command(arguments)
+    except UnikernelError as error:
+        print(f"unikernel: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # The reader has gone (as in `unikernel inspect IMAGE | head`); Python would complain again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="unikernel", description="Build, inspect and run unikernel images.")
+    parser.add_argument("--version", action="version", version=f"unikernel {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def add(name: str, command: Command, help: str) -> argparse.ArgumentParser:
+        subparser = commands.add_parser(name, help=help, description=help)
+        subparser.set_defaults(command=command)
+        return subparser
+
+    _add_inspect(add)
+    _add_run(add)
+    _add_rootfs_steps(add)
+    add_linux_steps(add)
+    _add_link(add)
+    return parser
+
+
+# --- inspect and run ----------------------------------------------------------------------------------------------
+
+
+def _add_inspect(add: Callable[..., argparse.ArgumentParser]) -> None:
+    parser = add("inspect", _inspect, "Print the manifest of an image.")
+    parser.add_argument("image", type=Path, metavar="IMAGE")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+
+
+def _inspect(arguments: argparse.Namespace) -> int:
+    from unikernel.image import manifest as image_manifest
+    from unikernel.image.inspect import describe
+
+    manifest = image_manifest.read_manifest(arguments.image)
+    sys.stdout.write(image_manifest.to_json(manifest) if arguments.json else describe(manifest, arguments.image))
+    return 0
+
+
+def _add_run(add: Callable[..., argparse.ArgumentParser]) -> None:
+    parser = add("run", _run, "Boot an image under QEMU, with its declared memory, CPUs and ports.")
+    parser.add_argument("image", type=Path, metavar="IMAGE")
+    parser.add_argument("-m", "--memory", help="memory, such as 256M; the image's own by default")
+    parser.add_argument("--cpus", type=int, help="the number of CPUs; the image's own by default")
+    parser.add_argument(
+        "-p",
+        "--port",
+        action="append",
+        metavar="HOST:GUEST",
+        help="forward a port of the host (repeatable); replaces the ports that the image declares",
+    )
+    parser.add_argument("-e", "--env", action="append", default=[], metavar="KEY=VALUE", help="set a variable for the application")
+    parser.add_argument("--accel", choices=("auto", "kvm", "tcg"), default="auto", help="QEMU's accelerator (default: auto)")
+    parser.add_argument("--machine", help="the QEMU machine, such as q35; the library OS's own by default")
+    parser.add_argument("arguments", nargs="*", metavar="ARG", help="arguments for the application, after --")
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from unikernel.image.spec import Port, parse_size
+    from unikernel.run.qemu import RunOptions, run_image
+
+    try:
+        memory = parse_size(arguments.memory) if arguments.memory else None
+        ports = [Port.parse(text) for text in arguments.port] if arguments.port else None
+        environment = dict(_variable(text) for text in arguments.env)
+    except ValueError as error:
+        raise UnikernelError(f"{error}.") from error
+    options = RunOptions(
+        memory=memory,
+        cpus=arguments.cpus,
+        ports=ports,
+        accelerator=arguments.accel,
+        machine=arguments.machine,
+        arguments=arguments.arguments,
+        environment=environment,
+    )
+    return run_image(arguments.image, options)
+
+
+def _variable(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise ValueError(f"{text!r} is no variable; write it as KEY=VALUE")
+    return key, value
+
+
+# --- the steps of a root file system ------------------------------------------------------------------------------
+
+
+def _add_rootfs_steps(add: Callable[..., argparse.ArgumentParser]) -> None:
+    parser = add("describe-python", _describe_python, "Describe an installed Python interpreter, by digest.")
+    parser.add_argument("--interpreter", type=Path, required=True)
+    parser.add_argument("--output", type=Path, required=True)
+
+    parser = add("capture-python", _capture_python, "Copy a described Python interpreter into a directory.")
+    parser.add_argument("--description", type=Path, required=True)
+    parser.add_argument("--output", type=Path, required=True)
+
+    parser = add("python-layer", _python_layer, "Make the layer of a captured Python interpreter.")
+    parser.add_argument("--runtime", type=Path, required=True)
+    parser.add_argument("--strip", required=True)
+    parser.add_argument("--output", type=Path, required=True)
+
+    parser = add("application-layer", _application_layer, "Make the layer of a packaged application.")
+    parser.add_argument("--root", type=Path, required=True, help="the directory that the artifacts are in")
+    parser.add_argument("--artifact", action="append", required=True)
+    parser.add_argument("--executable")
+    parser.add_argument("--runtime", type=Path)
+    parser.add_argument("--machine", default="x86_64")
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--distributions", type=Path, required=True, help="where to write the raw distributions of a PEX")
+
+    parser = add("distributions-layer", _distributions_layer, "Make the layer of an application's distributions.")
+    parser.add_argument("--distributions", type=Path, required=True)
+    parser.add_argument("--runtime", type=Path, required=True)
+    parser.add_argument("--output", type=Path, required=True)
+
+    parser = add("files-layer", _files_layer, "Make the layer of the extra files of an image.")
+    parser.add_argument("--files", type=Path, required=True)
+    parser.add_argument("--root", type=Path, required=True)
+    parser.add_argument("--machine", default="x86_64")
+    parser.add_argument("--output", type=Path, required=True)
+
+    parser = add("describe-libraries", _describe_libraries, "Find shared libraries on this machine, by digest.")
+    parser.add_argument("--needs", type=Path, required=True)
+    parser.add_argument("--output", type=Path, required=True)
+
+    parser = add("libraries-layer", _libraries_layer, "Make the layer of described shared libraries.")
+    parser.add_argument("--description", type=Path, required=True)
+    parser.add_argument("--output", type=Path, required=True)
+
+
+def _describe_python(arguments: argparse.Namespace) -> int:
+    from unikernel.host.python import describe_python
+
+    arguments.output.write_text(describe_python(arguments.interpreter).to_json())
+    return 0
+
+
+def _capture_python(arguments: argparse.Namespace) -> int:
+    from unikernel.host.python import PythonDescription, capture_python
+
+    capture_python(PythonDescription.from_json(arguments.description.read_text()), arguments.output)
+    return 0
+
+
+def _python_layer(arguments: argparse.Namespace) -> int:
+    from unikernel.rootfs.python_runtime import PythonRuntime, build_runtime_layer
+
+    with scratch_directory() as scratch:
+        layer, index = build_runtime_layer(PythonRuntime.load(arguments.runtime), Path(scratch), arguments.strip)
+        layer.write(arguments.output, index)
+    return 0
+
+
+def _application_layer(arguments: argparse.Namespace) -> int:
+    from unikernel.rootfs.application import build_application
+    from unikernel.rootfs.python_runtime import PythonRuntime
+
+    with scratch_directory() as scratch:
+        application = build_application(
+            arguments.root,
+            arguments.artifact,
+            executable=arguments.executable,
+            runtime=PythonRuntime.load(arguments.runtime) if arguments.runtime else None,
+            machine=arguments.machine,
+            scratch=Path(scratch),
+        )
+        application.index.facts["start"] = vars(application.start)
+        application.layer.write(arguments.output, application.index)
+        _warn_uncompiled(application.index.facts.get("uncompiled", ()))
+        if application.distributions is not None:
+            from unikernel.rootfs.raw_distributions import pack_distributions
+
+            raw = application.distributions
+            pack_distributions(raw.directory, raw.interpreter_constraints, arguments.distributions)
+    return 0
+
+
+def _warn_uncompiled(lines: Sequence[str]) -> None:
+    for line in lines:
+        print(f"unikernel: not compiled, so importing it will fail: {line}", file=sys.stderr)
+
+
+def _distributions_layer(arguments: argparse.Namespace) -> int:
+    from unikernel.rootfs.distributions import build_distributions_layer
+    from unikernel.rootfs.python_runtime import PythonRuntime
+
+    with scratch_directory() as scratch:
+        layer, index = build_distributions_layer(
+            arguments.distributions, PythonRuntime.load(arguments.runtime), Path(scratch)
+        )
+        layer.write(arguments.output, index)
+    return 0
+
+
+def _files_layer(arguments: argparse.Namespace) -> int:
+    from unikernel.rootfs.files import build_files_layer, read_placed_files
+
+    layer, index = build_files_layer(arguments.root, read_placed_files(arguments.files), arguments.machine)
+    layer.write(arguments.output, index)
+    return 0
+
+
+def _describe_libraries(arguments: argparse.Namespace) -> int:
+    from unikernel.host.libraries import describe_libraries
+
+    needs = json.loads(arguments.needs.read_text())
+    arguments.output.write_text(
+        describe_libraries(needs["needs"], needs["loaders"], needs["provides"], needs["machine"]).to_json()
+    )
+    return 0
+
+
+def _libraries_layer(arguments: argparse.Namespace) -> int:
+    from unikernel.host.libraries import LibrariesDescription, capture_libraries
+
+    layer, index = capture_libraries(LibrariesDescription.from_json(arguments.description.read_text()))
+    layer.write(arguments.output, index)
+    return 0
+
+
+# --- the final link -----------------------------------------------------------------------------------------------
+
+
+def _add_link(add: Callable[..., argparse.ArgumentParser]) -> None:
+    parser = add("link", _link, "Link a kit and the layers of a root file system into a bootable image.")
+    parser.add_argument("--spec", type=Path, required=True, help="what the image is to be, in JSON")
+    parser.add_argument("--kit", type=Path, required=True)
+    parser.add_argument("--init", type=Path, required=True)
+    parser.add_argument("--layer", type=Path, action="append", default=[])
+    parser.add_argument("--assembler", default="as")
+    parser.add_argument("--linker", default="ld")
+    parser.add_argument("--output", type=Path, required=True)
+
+
+def _link(arguments: argparse.Namespace) -> int:
+    from unikernel.image.link import link_image, summary
+    from unikernel.image.spec import ImageSpec
+    from unikernel.linux.kit import Kit
+
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    with scratch_directory() as scratch:
+        image = link_image(
+            ImageSpec.read(arguments.spec),
+            kit=Kit.load(arguments.kit),
+            init=arguments.init,
+            layers=arguments.layer,
+            output=arguments.output,
+            scratch=Path(scratch),
+            assembler=arguments.assembler,
+            linker=arguments.linker,
+        )
+    print(summary(image))
+    return 0

@@ -1,0 +1,92 @@
+"""Describes and captures shared libraries that an application needs and does not bring along."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Mapping, Sequence
+
+from unikernel.digests import file_sha256
+from unikernel.elf import ElfFacts, ElfKind
+from unikernel.errors import UnikernelError
+from unikernel.rootfs.elf_scan import note_tls, scan_elf_files
+from unikernel.rootfs.layer import Layer, LayerIndex
+from unikernel.rootfs.libraries import close_over, library_directory
+
+
+@dataclass(frozen=True)
+class DescribedLibrary:
+    """`destination` is the path in the image, `source` the one on this machine."""
+
+    soname: str
+    destination: str
+    source: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class LibrariesDescription:
+    machine: str
+    libraries: tuple[DescribedLibrary, ...]
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=1, sort_keys=True) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> LibrariesDescription:
+        document = json.loads(text)
+        return cls(document["machine"], tuple(DescribedLibrary(**library) for library in document["libraries"]))
+
+
+def describe_libraries(
+    needs: Mapping[str, str],
+    loaders: Mapping[str, str],
+    provides: Sequence[str],
+    machine: str,
+    root: Path = Path("/"),
+) -> LibrariesDescription:
+    """The libraries that `needs` (soname -> who needs it) lead to, with the loaders (path -> who asks for it) that load them.
+
+    What other layers already have is in `provides`. Raises UnikernelError naming each library that is nowhere, and who needs it.
+    """
+    loader = next(iter(sorted(loaders)), None)
+    asking = ElfFacts(ElfKind.DYNAMIC, machine, 64, loader, None, (), (), ())
+    closure = close_over(
+        [(soname, needed_by, asking) for soname, needed_by in sorted(needs.items())], provides, machine, loader, root
+    )
+    lost = dict(closure.missing)
+    libraries = []
+    directory = library_directory(closure, loader, machine, root)
+    for soname, library in sorted(closure.libraries.items()):
+        # A needed name with a slash is looked for there and nowhere else.
+        destination = library.path if "/" in soname else f"{directory}/{soname}"
+        libraries.append(DescribedLibrary(soname, destination, library.real_path, file_sha256(Path(library.real_path))))
+    for path, needed_by in sorted(loaders.items()):
+        source = Path(os.path.realpath(root / path.lstrip("/")))
+        if source.is_file():
+            libraries.append(DescribedLibrary(os.path.basename(path), path, str(source), file_sha256(source)))
+        else:
+            lost[path] = needed_by
+    if lost:
+        raise UnikernelError(
+            "; ".join(f"{needed_by} needs {name}" for name, needed_by in sorted(lost.items()))
+            + ": neither the application nor this machine has it. Install the package that brings it, put it into the "
+            "application, or link statically."
+        )
+    return LibrariesDescription(machine, tuple(libraries))
+
+
+def capture_libraries(description: LibrariesDescription) -> tuple[Layer, LayerIndex]:
+    """The layer of what was described. Raises UnikernelError when the machine has changed since."""
+    layer = Layer("libraries")
+    for library in description.libraries:
+        source = Path(library.source)
+        if not source.is_file() or file_sha256(source) != library.sha256:
+            raise UnikernelError(f"{library.source} changed while it was captured; run the build again.")
+        layer.add_file(library.destination, source, 0o755)
+    index = LayerIndex("libraries", [])
+    found = scan_elf_files(layer, index, description.machine)
+    note_tls(layer, index, found)
+    return layer, index

@@ -1,0 +1,1 @@
+"""Images: the final link, and the manifest that travels inside each."""

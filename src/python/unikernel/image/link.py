@@ -1,0 +1,334 @@
+"""The final link: a library OS kit, the layers of a root file system and a manifest become one bootable ELF file.
+
+The kit's kernel is one relocatable object. Beside it goes an object that holds the layers' archives where the kernel looks for its
+initramfs, and the manifest as an ELF note; GNU ld does the rest with the kernel's own linker script. No kernel is compiled here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Sequence
+
+from unikernel.digests import file_sha256
+from unikernel.errors import UnikernelError
+from unikernel.image import manifest as image_manifest
+from unikernel.image.manifest_pb2 import Input, Layer, LibraryOs, Manifest, Network, Port, Rootfs, Start, Tool
+from unikernel.image.spec import ImageSpec, format_size
+from unikernel.linux.command_line import command_line
+from unikernel.linux.configuration import COMMAND_LINE_MARKER
+from unikernel.linux.kit import Kit
+from unikernel.linux.pid1 import INIT_CONFIGURATION_PATH, INIT_PATH
+from unikernel.rootfs.base import build_base_layer
+from unikernel.rootfs.layer import Layer as RootfsLayer
+from unikernel.rootfs.layer import LayerIndex
+
+# KERNEL_IMAGE_SIZE (512 MiB, arch/x86/include/asm/page_64_types.h) less the kernel itself with its alignment: 460 MB linked and
+# booted, 520 MB did not.
+LARGEST_ROOTFS = 460 * 10**6
+# What a kernel and a small program need to themselves, beside the root file system; measured with a hello that boots.
+KERNEL_MEMORY = 14 * 2**20
+# What an image gets on top when it does not say how much memory it wants, and to what that is rounded up.
+_SPARE_MEMORY = 128 * 2**20
+_MEMORY_STEP = 64 * 2**20
+_PAGE = 4096
+_ASSEMBLY = """\
+\t.section .init.ramfs, "a"
+\t.balign 4
+{archives}
+\t.section .init.ramfs.info, "a"
+\t.balign 8
+\t.globl __initramfs_size
+__initramfs_size:
+\t.quad {size}
+\t.section .note.unikernel, "a", @note
+\t.balign 4
+\t.incbin "{note}"
+\t.balign 4
+\t.section .note.GNU-stack, "", @progbits
+"""
+
+
+@dataclass(frozen=True)
+class LinkedImage:
+    path: Path
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class _Archive:
+    path: Path
+    index: LayerIndex
+
+
+def link_image(
+    spec: ImageSpec,
+    *,
+    kit: Kit,
+    init: Path,
+    layers: Sequence[Path],
+    output: Path,
+    scratch: Path,
+    assembler: str,
+    linker: str,
+) -> LinkedImage:
+    """Writes the image to `output` and its manifest, as JSON, beside it. `layers` are archives, each with its index beside it.
+
+    Raises UnikernelError before anything is linked when a library is missing or the rootfs fits neither memory nor kernel.
+    """
+    archives = [_Archive(path, LayerIndex.read(path.with_suffix(".json"))) for path in layers]
+    check_needs([archive.index for archive in archives])
+    start = _start(spec, archives)
+    all_archives = [
+        _base_archive(spec, archives, scratch),
+        *archives,
+        _configuration_archive(spec, start, init, scratch),
+    ]
+    size = sum(archive.index.archive_size for archive in all_archives)
+    memory = choose_memory(spec.memory, size, [archive.index for archive in all_archives])
+    manifest = _manifest(spec, start, kit, all_archives, memory, init)
+    _link(kit, spec, manifest, all_archives, size, output, scratch, assembler, linker)
+    output.with_suffix(".json").write_text(image_manifest.to_json(manifest))
+    return LinkedImage(output, output.stat().st_size, file_sha256(output))
+
+
+# --- checks -------------------------------------------------------------------------------------------------------
+
+
+def check_needs(indexes: Sequence[LayerIndex]) -> None:
+    """Raises UnikernelError when a shared library or a loader that a layer needs is in none of them."""
+    paths = {entry.path for index in indexes for entry in index.entries}
+    # A needed name may be a path.
+    provided = paths | {soname for index in indexes for soname in index.provides}
+    missing = sorted(
+        {(soname, path) for index in indexes for soname, path in index.needs.items() if soname not in provided}
+        | {(program, path) for index in indexes for program, path in index.programs.items() if program not in paths}
+    )
+    if missing:
+        raise UnikernelError(
+            "The image lacks shared libraries: " + "; ".join(f"{path} needs {name}" for name, path in missing) + "."
+        )
+
+
+def choose_memory(declared: int | None, size: int, indexes: Sequence[LayerIndex]) -> int:
+    """The image's memory in bytes. Raises UnikernelError when the rootfs fits neither the declared memory nor a kernel image.
+
+    At boot the archives, which are part of the kernel image, and the files unpacked from them are in memory at the same time.
+    """
+    if size > LARGEST_ROOTFS:
+        raise UnikernelError(
+            f"The root file system is {size / 10**6:.0f} MB, and at most {LARGEST_ROOTFS // 10**6} MB can be linked with a kernel: "
+            "leave out what the application does not need, or fetch large data at run time."
+        )
+    unpacked = sum(math.ceil(entry.size / _PAGE) * _PAGE for index in indexes for entry in index.entries)
+    needed = size + unpacked + KERNEL_MEMORY
+    if declared is None:
+        return math.ceil((needed + _SPARE_MEMORY) / _MEMORY_STEP) * _MEMORY_STEP
+    if declared < needed:
+        raise UnikernelError(
+            f"memory: {format_size(declared)} are too small for this root file system, which needs at least {format_size(needed)} to "
+            f"boot ({format_size(size)} in the image, {format_size(unpacked)} unpacked, {format_size(KERNEL_MEMORY)} for the kernel)."
+        )
+    return declared
+
+
+# --- layers that depend on the image's own settings ---------------------------------------------------------------
+
+
+def _start(spec: ImageSpec, archives: Sequence[_Archive]) -> Start:
+    for archive in archives:
+        start = archive.index.facts.get("start")
+        if start is not None:
+            environment = {**start["environment"], **spec.environment}
+            return Start(
+                program=start["program"],
+                arguments=[*start["arguments"], *spec.arguments],
+                environment=[f"{key}={value}" for key, value in sorted(environment.items())],
+                working_directory=spec.working_directory,
+            )
+    raise UnikernelError("None of the layers says what to start: one must be an application's.")
+
+
+def _base_archive(spec: ImageSpec, archives: Sequence[_Archive], scratch: Path) -> _Archive:
+    directories = sorted({path for archive in archives for path in archive.index.facts.get("openssl_directories", ())})
+    layer = build_base_layer(
+        spec.network,
+        spec.hostname,
+        tls=any(archive.index.tls for archive in archives),
+        openssl_directories=directories,
+        timezone=spec.timezone,
+    )
+    return _write(layer, "base", scratch)
+
+
+def _configuration_archive(spec: ImageSpec, start: Start, init: Path, scratch: Path) -> _Archive:
+    layer = RootfsLayer("configuration")
+    layer.add_file(INIT_PATH, init, 0o755)
+    layer.add_bytes(INIT_CONFIGURATION_PATH, init_configuration(spec, start), 0o600)
+    return _write(layer, "configuration", scratch)
+
+
+def init_configuration(spec: ImageSpec, start: Start) -> bytes:
+    """The configuration of PID 1: NUL-terminated `key=value` records, as documented in linux/init/README.md."""
+    records = [("exec", start.program)]
+    records += [("arg", argument) for argument in start.arguments]
+    records += [("env", variable) for variable in start.environment]
+    records += [("workdir", start.working_directory), ("hostname", spec.hostname)]
+    records += [("network", spec.network.mode)]
+    if spec.network.mode == "static":
+        records += [("address", spec.network.address)]
+        if spec.network.gateway:
+            records += [("gateway", spec.network.gateway)]
+    records += [("nameserver", nameserver) for nameserver in spec.network.nameservers]
+    if not start.working_directory.startswith("/"):
+        raise UnikernelError(f"The working directory {start.working_directory!r} is not an absolute path.")
+    for key, value in records:
+        if key == "env" and value.startswith("="):
+            raise UnikernelError(f"The environment variable {value!r} has no name.")
+        if "\0" in value:
+            raise UnikernelError(f"The {key} {value!r} has a NUL character in it, which no program can be given.")
+    return b"".join(f"{key}={value}".encode() + b"\0" for key, value in records)
+
+
+def _write(layer: RootfsLayer, name: str, scratch: Path) -> _Archive:
+    path = scratch / f"{name}.cpio"
+    index = LayerIndex(name, [])
+    layer.write(path, index)
+    return _Archive(path, index)
+
+
+# --- manifest and link --------------------------------------------------------------------------------------------
+
+
+def _manifest(
+    spec: ImageSpec, start: Start, kit: Kit, archives: Sequence[_Archive], memory: int, init: Path
+) -> Manifest:
+    whole = hashlib.sha256()
+    for archive in archives:
+        with archive.path.open("rb") as stream:
+            for block in iter(lambda: stream.read(1 << 20), b""):
+                whole.update(block)
+    inputs = {**kit.inputs, **spec.inputs, "kit": kit.sha256, "init": file_sha256(init)}
+    inputs.update({f"layer {archive.index.name}": archive.index.archive_sha256 for archive in archives})
+    tools = {**kit.tools, **spec.tools}
+    return Manifest(
+        name=spec.name,
+        target=spec.target,
+        architecture=spec.machine,
+        library_os=LibraryOs(
+            name=spec.library_os, version=kit.version, kit_sha256=kit.sha256, config_sha256=kit.config_sha256
+        ),
+        rootfs=Rootfs(
+            sha256=whole.hexdigest(),
+            size=sum(archive.index.archive_size for archive in archives),
+            layers=[
+                Layer(name=archive.index.name, sha256=archive.index.archive_sha256, size=archive.index.archive_size)
+                for archive in archives
+            ],
+        ),
+        command_line=command_line(spec.kernel_parameters),
+        start=start,
+        memory_bytes=memory,
+        cpus=spec.cpus,
+        network=Network(
+            mode=spec.network.mode,
+            address=spec.network.address,
+            gateway=spec.network.gateway,
+            nameservers=spec.network.nameservers,
+            hostname=spec.hostname,
+        ),
+        ports=[
+            Port(guest_port=port.guest_port, host_port=port.host_port, protocol=port.protocol) for port in spec.ports
+        ],
+        inputs=[Input(name=name, sha256=digest) for name, digest in sorted(inputs.items())],
+        tools=[Tool(name=name, version=version) for name, version in sorted(tools.items())],
+    )
+
+
+def _link(
+    kit: Kit,
+    spec: ImageSpec,
+    manifest: Manifest,
+    archives: Sequence[_Archive],
+    size: int,
+    output: Path,
+    scratch: Path,
+    assembler: str,
+    linker: str,
+) -> None:
+    descriptor = image_manifest.encode(manifest)
+    note = scratch / "manifest.note"
+    note.write_bytes(image_manifest.note_header(len(descriptor)) + descriptor + bytes(-len(descriptor) % 4))
+    source = scratch / "image.s"
+    source.write_text(
+        _ASSEMBLY.format(
+            # Assembler strings know escapes; the scratch directory's name is ours and has none.
+            archives="\n".join(f'\t.incbin "{archive.path}"' for archive in archives),
+            size=size,
+            note=note,
+        )
+    )
+    image_object = scratch / "image.o"
+    run_tool([assembler, "-o", str(image_object), str(source)], "assemble the root file system")
+    kernel = scratch / "kernel.o"
+    write_kernel(kit, manifest.command_line, kernel)
+    run_tool(
+        [
+            linker,
+            "-m",
+            "elf_x86_64",
+            "-z",
+            "noexecstack",
+            "--no-warn-rwx-segments",
+            "-z",
+            "max-page-size=0x1000",
+            "--build-id=sha1",
+            "--orphan-handling=warn",
+            "--strip-all",
+            f"--script={kit.linker_script}",
+            "-o",
+            str(output),
+            "--whole-archive",
+            str(kernel),
+            str(image_object),
+        ],
+        "link the image",
+    )
+    output.chmod(0o755)
+
+
+def write_kernel(kit: Kit, parameters: str, destination: Path) -> None:
+    """A copy of the kit's kernel with the command line in it. The kit itself is an input: it is never written to."""
+    encoded = parameters.encode()
+    if len(encoded) >= len(COMMAND_LINE_MARKER):
+        raise UnikernelError(
+            f"The kernel's command line is {len(encoded)} bytes long; at most {len(COMMAND_LINE_MARKER) - 1} can be compiled in."
+        )
+    shutil.copyfile(kit.kernel, destination)
+    with destination.open("r+b") as stream:
+        stream.seek(kit.command_line_offset)
+        if stream.read(len(COMMAND_LINE_MARKER)) != COMMAND_LINE_MARKER:
+            raise UnikernelError(f"{kit.kernel} has no place for a command line: the kit is damaged; build it anew.")
+        stream.seek(kit.command_line_offset)
+        stream.write(encoded.ljust(len(COMMAND_LINE_MARKER), b"\0"))
+
+
+def run_tool(argv: Sequence[str], purpose: str) -> None:
+    """Runs a program; raises UnikernelError with the end of what it printed when it fails or is not there."""
+    try:
+        result = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={"LC_ALL": "C"})
+    except OSError as error:
+        raise UnikernelError(f"Cannot {purpose}: {argv[0]} cannot be run ({error.strerror}).") from error
+    if result.returncode != 0:
+        printed = "\n".join(result.stdout.decode(errors="replace").strip().splitlines()[-20:])
+        raise UnikernelError(f"Cannot {purpose}: {argv[0]} ended with status {result.returncode}.\n{printed}")
+
+
+def summary(image: LinkedImage) -> str:
+    return json.dumps({"path": str(image.path), "size": image.size, "sha256": image.sha256})

@@ -1,0 +1,257 @@
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from unikernel.elf import read_elf_file
+from unikernel.errors import UnikernelError
+from unikernel.image.link import (
+    KERNEL_MEMORY,
+    LARGEST_ROOTFS,
+    check_needs,
+    choose_memory,
+    init_configuration,
+    link_image,
+    run_tool,
+    write_kernel,
+)
+from unikernel.image.manifest import read_manifest
+from unikernel.image.manifest_pb2 import Start
+from unikernel.image.spec import ImageSpec, Network, Port
+from unikernel.linux.command_line import command_line
+from unikernel.linux.configuration import COMMAND_LINE_MARKER
+from unikernel.linux.kit import Kit, KitFacts
+from unikernel.rootfs.cpio import read_cpio
+from unikernel.rootfs.layer import IndexEntry, Layer, LayerIndex
+from unikernel.testing.programs import compile_c, tiny_program
+
+_MIB = 2**20
+
+
+def _index(name: str = "x", *sizes: int, **settings: object) -> LayerIndex:
+    entries = [IndexEntry(f"/{number}", stat.S_IFREG | 0o644, size) for number, size in enumerate(sizes)]
+    return LayerIndex(name, entries, **settings)  # type: ignore[arg-type]
+
+
+# --- checks -------------------------------------------------------------------------------------------------------
+
+
+def test_needs_that_other_layers_provide_are_met() -> None:
+    check_needs(
+        [
+            _index("application", needs={"liba.so": "/app/a", "/opt/libb.so": "/app/a"}, programs={"/lib/ld.so": "/app/a"}),
+            _index("libraries", provides={"liba.so": "/usr/lib/liba.so"}),
+            LayerIndex("loader", [IndexEntry(path, stat.S_IFREG | 0o755) for path in ("/lib/ld.so", "/opt/libb.so")]),
+        ]
+    )
+
+
+def test_every_need_that_is_not_met_is_named_with_who_has_it() -> None:
+    with pytest.raises(UnikernelError) as caught:
+        check_needs(
+            [_index("a", needs={"liba.so": "/app/a"}), _index("b", programs={"/lib/ld.so": "/app/b"}, provides={"libc.so": "/x"})]
+        )
+    assert "/app/a needs liba.so" in str(caught.value)
+    assert "/app/b needs /lib/ld.so" in str(caught.value)
+
+
+def test_memory_that_nobody_declares_leaves_room_and_is_round() -> None:
+    small = choose_memory(None, 1000, [_index("x", 1)])
+    assert small % (64 * _MIB) == 0
+    assert small >= KERNEL_MEMORY + 128 * _MIB
+    # An archive and what is unpacked from it are in memory at the same time.
+    assert choose_memory(None, 100 * _MIB, [_index("x", 100 * _MIB)]) >= small + 200 * _MIB - 64 * _MIB
+
+
+def test_declared_memory_is_taken_when_it_suffices() -> None:
+    # Each file takes whole pages.
+    least = 1000 + 2 * 4096 + KERNEL_MEMORY
+    assert choose_memory(least, 1000, [_index("x", 1, 4096, 0)]) == least
+    with pytest.raises(UnikernelError, match="memory: 15 MiB are too small .*at least 15 MiB") as caught:
+        choose_memory(least - 1, 1000, [_index("x", 1, 4096, 0)])
+    assert "14 MiB for the kernel" in str(caught.value)
+
+
+@pytest.mark.parametrize("declared", [None, 2**40])
+def test_a_root_file_system_that_no_kernel_can_hold_is_refused(declared: int | None) -> None:
+    with pytest.raises(UnikernelError, match="is 461 MB, and at most 460 MB can be linked"):
+        choose_memory(declared, LARGEST_ROOTFS + 10**6, [])
+
+
+# --- the configuration of PID 1 -----------------------------------------------------------------------------------
+
+
+def _start(**changes: object) -> Start:
+    settings = {"program": "/app/a", "arguments": ["a", "", "x=y z"], "environment": ["A=1", "B="], "working_directory": "/"}
+    return Start(**{**settings, **changes})  # type: ignore[arg-type]
+
+
+def test_the_configuration_of_pid_1_with_a_static_address() -> None:
+    network = Network("static", "10.0.2.15/24", "10.0.2.2", ("1.1.1.1", "8.8.8.8"), "host")
+    assert init_configuration(ImageSpec("image", network=network), _start()).split(b"\0") == [
+        *(b"exec=/app/a", b"arg=a", b"arg=", b"arg=x=y z", b"env=A=1", b"env=B=", b"workdir=/", b"hostname=host"),
+        *(b"network=static", b"address=10.0.2.15/24", b"gateway=10.0.2.2", b"nameserver=1.1.1.1", b"nameserver=8.8.8.8", b""),
+    ]
+
+
+def test_the_configuration_of_pid_1_without_an_address() -> None:
+    records = init_configuration(ImageSpec("image"), _start(arguments=["ü"], environment=[])).split(b"\0")
+    assert records == [b"exec=/app/a", "arg=ü".encode(), b"workdir=/", b"hostname=image", b"network=dhcp", b""]
+    assert b"hostname=" + b"i" * 64 + b"\0" in init_configuration(ImageSpec("i" * 100), _start())
+
+
+@pytest.mark.parametrize(
+    ("changes", "part"),
+    [
+        ({"arguments": ["a\0b"]}, "arg 'a"),
+        ({"environment": ["A=\0"]}, "env 'A="),
+        ({"environment": ["=1"]}, "'=1' has no name"),
+        ({"working_directory": "tmp"}, "'tmp' is not an absolute path"),
+    ],
+)
+def test_what_pid_1_would_refuse_is_refused_now(changes: dict[str, object], part: str) -> None:
+    with pytest.raises(UnikernelError, match=part):
+        init_configuration(ImageSpec("image"), _start(**changes))
+
+
+# --- kernel and link ----------------------------------------------------------------------------------------------
+
+
+def _kit(root: Path, kernel: bytes, offset: int) -> Kit:
+    root.mkdir()
+    (root / "kernel.o").write_bytes(kernel)
+    facts = KitFacts("6.1.1", "c0", "50", offset, {"gcc": "12"}, "ki")
+    return Kit(root, facts)
+
+
+def test_the_command_line_is_written_over_the_marker(tmp_path: Path) -> None:
+    kernel = b"before" + COMMAND_LINE_MARKER + b"after"
+    kit = _kit(tmp_path / "kit", kernel, 6)
+    write_kernel(kit, "quiet panic=-1", tmp_path / "kernel.o")
+    written = (tmp_path / "kernel.o").read_bytes()
+    assert written == b"before" + b"quiet panic=-1".ljust(len(COMMAND_LINE_MARKER), b"\0") + b"after"
+    assert kit.kernel.read_bytes() == kernel, "the kit is an input"
+
+
+def test_the_longest_command_line_ends_with_nul(tmp_path: Path) -> None:
+    kit = _kit(tmp_path / "kit", COMMAND_LINE_MARKER, 0)
+    most = len(COMMAND_LINE_MARKER) - 1
+    write_kernel(kit, "x" * most, tmp_path / "kernel.o")
+    assert (tmp_path / "kernel.o").read_bytes() == b"x" * most + b"\0"
+    with pytest.raises(UnikernelError, match=f"is {most + 1} bytes long; at most {most} can be compiled in"):
+        write_kernel(kit, "x" * (most + 1), tmp_path / "kernel.o")
+
+
+@pytest.mark.parametrize("offset", [5, 10**6])
+def test_a_damaged_kit_is_noticed(tmp_path: Path, offset: int) -> None:
+    with pytest.raises(UnikernelError, match="the kit is damaged"):
+        write_kernel(_kit(tmp_path / "kit", b"before" + COMMAND_LINE_MARKER, offset), "quiet", tmp_path / "kernel.o")
+
+
+def test_a_tool_that_fails_shows_the_end_of_what_it_printed(tmp_path: Path) -> None:
+    with pytest.raises(UnikernelError, match="Cannot try it: sh ended with status 3.\nbad news$"):
+        run_tool(["sh", "-c", "echo bad news >&2; exit 3"], "try it")
+    with pytest.raises(UnikernelError, match=r"Cannot try it: .*/none cannot be run \(No such file or directory\)"):
+        run_tool([str(tmp_path / "none")], "try it")
+
+
+_SCRIPT = """\
+ENTRY(_start)
+PHDRS { text PT_LOAD FLAGS(7); note PT_NOTE FLAGS(4); }
+SECTIONS
+{
+  . = 0x200000;
+  .text : { *(.text .text.*) } :text
+  .rodata : { *(.rodata .rodata.* .data .data.* .bss .eh_frame) }
+  .notes : { *(.note.*) } :text :note
+  .init.ramfs : { start_ramfs = .; *(.init.ramfs) . = ALIGN(8); *(.init.ramfs.info) } :text
+  /DISCARD/ : { *(.comment) }
+}
+"""
+
+
+def _small_kit(tmp_path: Path) -> Kit:
+    """A "kernel" of one function, with a place for a command line."""
+    source = f'const char command_line[{len(COMMAND_LINE_MARKER)}] = "{COMMAND_LINE_MARKER.decode()}"; void _start(void) {{}}'
+    kernel = compile_c(tmp_path / "k.o", source, "-c", "-ffreestanding").read_bytes()
+    kit = _kit(tmp_path / "kit", kernel, kernel.index(COMMAND_LINE_MARKER))
+    kit.linker_script.write_text(_SCRIPT)
+    return kit
+
+
+def _link(tmp_path: Path, kit: Kit, name: str, spec: ImageSpec) -> bytes:
+    layer = Layer("application")
+    layer.add_file("/app/hello", tiny_program(tmp_path / "hello"))
+    start = {"program": "/app/hello", "arguments": ["/app/hello"], "environment": {"A": "1", "B": "2"}}
+    layer.write(tmp_path / "application.cpio", LayerIndex("application", [], facts={"start": start}))
+    scratch = tmp_path / f"scratch-{name}"
+    scratch.mkdir()
+    init = tmp_path / "init"
+    init.write_bytes(b"PID 1")
+    link_image(
+        spec,
+        kit=kit,
+        init=init,
+        layers=[tmp_path / "application.cpio"],
+        output=tmp_path / name,
+        scratch=scratch,
+        assembler="as",
+        linker="ld",
+    )
+    return (tmp_path / name).read_bytes()
+
+
+def test_an_image_is_linked_with_its_archives_its_command_line_and_its_manifest(tmp_path: Path) -> None:
+    spec = ImageSpec(
+        name="hello",
+        ports=(Port(80, 8080),),
+        environment={"B": "3"},
+        arguments=("--flag",),
+        kernel_parameters=("loglevel=7",),
+        inputs={"source": "aa"},
+    )
+    image = _link(tmp_path, _small_kit(tmp_path), "image", spec)
+    manifest = read_manifest(tmp_path / "image")
+    assert read_elf_file(tmp_path / "image").kind.value == "static"
+    assert list(manifest.start.arguments) == ["/app/hello", "--flag"]
+    assert list(manifest.start.environment) == ["A=1", "B=3"]
+    assert manifest.command_line == command_line(["loglevel=7"])
+    assert manifest.command_line.encode() + b"\0" in image
+    assert COMMAND_LINE_MARKER[:24] not in image
+    assert [layer.name for layer in manifest.rootfs.layers] == ["base", "application", "configuration"]
+    assert (manifest.ports[0].host_port, manifest.cpus, manifest.network.hostname) == (8080, 1, "hello")
+    assert [item.name for item in manifest.inputs] == sorted(item.name for item in manifest.inputs)
+    assert manifest.memory_bytes > 0
+    # What the kernel unpacks: one archive after another, as many bytes as the manifest says.
+    start = image.index(b"070701")
+    size = manifest.rootfs.size
+    assert start % 4 == 0
+    assert size.to_bytes(8, "little") in image[start + size :]
+    (tmp_path / "archives").write_bytes(image[start : start + size])
+    paths = []
+    with (tmp_path / "archives").open("rb") as stream:
+        while stream.tell() < size:
+            paths += [entry.path for entry, _ in read_cpio(stream)]
+    assert {"dev/console", "app/hello", ".unikernel/init", ".unikernel/config"} <= set(paths)
+
+
+def test_an_image_is_the_same_bytes_in_two_runs(tmp_path: Path) -> None:
+    kit = _small_kit(tmp_path)
+    assert _link(tmp_path, kit, "one", ImageSpec("a")) == _link(tmp_path, kit, "two", ImageSpec("a"))
+    assert _link(tmp_path, kit, "three", ImageSpec("b")) != _link(tmp_path, kit, "four", ImageSpec("a"))
+
+
+def test_without_an_application_there_is_nothing_to_start(tmp_path: Path) -> None:
+    with pytest.raises(UnikernelError, match="None of the layers says what to start"):
+        link_image(
+            ImageSpec("a"),
+            kit=_small_kit(tmp_path),
+            init=tmp_path,
+            layers=[],
+            output=tmp_path / "image",
+            scratch=tmp_path,
+            assembler="as",
+            linker="ld",
+        )

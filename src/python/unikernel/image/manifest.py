@@ -1,0 +1,69 @@
+"""The manifest of an image: made by the link step, read back from any image wherever it is."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+from elftools.common.exceptions import ELFError
+from elftools.elf.elffile import ELFFile
+from elftools.elf.segments import NoteSegment
+from google.protobuf import json_format
+from google.protobuf.message import DecodeError
+
+from unikernel.elf import PARSER_FAILURES
+from unikernel.errors import UnikernelError
+from unikernel.image.manifest_pb2 import Manifest
+
+SCHEMA_VERSION = 1
+NOTE_OWNER = "unikernel"
+# "UNI1": small numbers have names of their own in readers of ELF notes.
+NOTE_TYPE = 0x554E4931
+
+
+def encode(manifest: Manifest) -> bytes:
+    """The message, the same bytes for the same manifest."""
+    manifest.schema_version = SCHEMA_VERSION
+    return manifest.SerializeToString(deterministic=True)
+
+
+def note_header(descriptor_size: int) -> bytes:
+    """An ELF note up to its descriptor (gABI, "Note Section"): sizes, type, and the owner, padded to four bytes."""
+    owner = NOTE_OWNER.encode() + b"\0"
+    return struct.pack("<III", len(owner), descriptor_size, NOTE_TYPE) + owner + bytes(-len(owner) % 4)
+
+
+def to_json(manifest: Manifest) -> str:
+    return json_format.MessageToJson(manifest, preserving_proto_field_name=True, indent=2) + "\n"
+
+
+def read_manifest(image: Path) -> Manifest:
+    """Raises UnikernelError when the file is no image of ours, or one from a future."""
+    try:
+        with image.open("rb") as stream:
+            descriptor = _find_note(ELFFile(stream))
+    except OSError as error:
+        raise UnikernelError(f"{image} cannot be read: {error.strerror}.") from error
+    except (ELFError, *PARSER_FAILURES) as error:
+        reason = str(error) or type(error).__name__
+        raise UnikernelError(f"{image} is no unikernel image: it is not an ELF file ({reason}).") from error
+    if descriptor is None:
+        raise UnikernelError(f"{image} is no unikernel image: there is no {NOTE_OWNER!r} note in it.")
+    try:
+        manifest = Manifest.FromString(descriptor)
+    except DecodeError as error:
+        raise UnikernelError(f"The manifest of {image} is damaged: {error}.") from error
+    if not 1 <= manifest.schema_version <= SCHEMA_VERSION:
+        raise UnikernelError(
+            f"The manifest of {image} has schema version {manifest.schema_version}; this toolkit reads up to {SCHEMA_VERSION}."
+        )
+    return manifest
+
+
+def _find_note(elf: ELFFile) -> bytes | None:
+    for segment in elf.iter_segments():
+        if isinstance(segment, NoteSegment):
+            for note in segment.iter_notes():
+                if note["n_name"] == NOTE_OWNER and note["n_type"] == NOTE_TYPE:
+                    return note["n_descdata"]
+    return None

@@ -1,0 +1,56 @@
+/* What kind of program a file is; see program_file.h. */
+#include "program_file.h"
+
+#include <elf.h>
+#include <string.h>
+
+/* PT_INTERP of a 64-bit ELF file of this machine's byte order, or NULL. */
+static char *elf_interpreter(char *head, size_t size)
+{
+    Elf64_Ehdr elf;
+    if (size < sizeof elf || head[EI_CLASS] != ELFCLASS64)
+        return NULL;
+    memcpy(&elf, head, sizeof elf);
+    for (size_t i = 0; i < elf.e_phnum; i++) {
+        Elf64_Phdr segment;
+        if (elf.e_phoff > size || (i + 1) * sizeof segment > size - elf.e_phoff)
+            return NULL;
+        memcpy(&segment, head + elf.e_phoff + i * sizeof segment, sizeof segment);
+        if (segment.p_type != PT_INTERP)
+            continue;
+        if (segment.p_offset >= size || segment.p_filesz == 0 || segment.p_filesz > size - segment.p_offset)
+            return NULL;
+        head[segment.p_offset + segment.p_filesz - 1] = '\0'; /* it is NUL already in a sane file */
+        return head + segment.p_offset;
+    }
+    return NULL;
+}
+
+/* The path after #! up to a space or the end of the line, or NULL (kernel: fs/binfmt_script.c). */
+static char *script_interpreter(char *head, size_t size)
+{
+    size_t start = 2;
+    while (start < size && (head[start] == ' ' || head[start] == '\t'))
+        start++;
+    size_t end = start;
+    while (end < size && head[end] != ' ' && head[end] != '\t' && head[end] != '\n' && head[end] != '\0')
+        end++;
+    if (end == start || end == size)
+        return NULL;
+    head[end] = '\0';
+    return head + start;
+}
+
+enum program_kind program_examine(char *head, size_t size, char **interpreter)
+{
+    *interpreter = NULL;
+    if (size >= SELFMAG && memcmp(head, ELFMAG, SELFMAG) == 0) {
+        *interpreter = elf_interpreter(head, size);
+        return PROGRAM_ELF;
+    }
+    if (size >= 2 && head[0] == '#' && head[1] == '!') {
+        *interpreter = script_interpreter(head, size);
+        return PROGRAM_SCRIPT;
+    }
+    return PROGRAM_UNKNOWN;
+}

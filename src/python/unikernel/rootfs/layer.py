@@ -1,0 +1,246 @@
+"""A layer of a root file system: collected entry by entry, written as a cpio archive and an index of it in JSON."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import posixpath
+import stat
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, BinaryIO, Iterable
+
+from unikernel.errors import UnikernelError
+from unikernel.rootfs.cpio import LARGEST_FILE, CpioWriter
+
+INDEX_VERSION = 1
+# PATH_MAX: the kernel skips an entry with a longer name, or a link to one, without a word.
+_LONGEST_PATH = 4095
+# When the kernel unpacks a layer, a directory takes the mode of its last entry: also of one that is there only as a parent.
+_PARENT_MODES = {"/root": 0o700, "/tmp": 0o1777, "/var/tmp": 0o1777}
+
+
+@dataclass(frozen=True)
+class IndexEntry:
+    """One entry of a layer as its index has it. `path` is absolute; `sha256` is there for regular files."""
+
+    path: str
+    mode: int
+    size: int = 0
+    sha256: str | None = None
+    target: str | None = None
+    device: tuple[int, int] | None = None
+
+
+@dataclass
+class LayerIndex:
+    """What is known of a layer without opening its archive.
+
+    `provides` are the shared libraries in it (soname -> path), `needs` those it needs from other layers (soname -> path of the file
+    that needs it first), `programs` interpreters that must exist (path -> who needs it). `tls` tells that something in the layer can
+    speak TLS and will look for certificates. `facts` holds what the kind of layer has to say (start command, versions, ...).
+    """
+
+    name: str
+    entries: list[IndexEntry]
+    provides: dict[str, str] = field(default_factory=dict)
+    needs: dict[str, str] = field(default_factory=dict)
+    programs: dict[str, str] = field(default_factory=dict)
+    tls: bool = False
+    facts: dict[str, Any] = field(default_factory=dict)
+    archive_size: int = 0
+    archive_sha256: str = ""
+
+    def write(self, path: Path) -> None:
+        document = {"version": INDEX_VERSION, **asdict(self)}
+        document["entries"] = [
+            {key: value for key, value in asdict(entry).items() if value is not None} for entry in self.entries
+        ]
+        path.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
+
+    @classmethod
+    def read(cls, path: Path) -> LayerIndex:
+        document = json.loads(path.read_text())
+        version = document.pop("version", None)
+        if version != INDEX_VERSION:
+            raise UnikernelError(f"{path} is an index of version {version}; this toolkit reads version {INDEX_VERSION}.")
+        entries = [
+            IndexEntry(**{**entry, "device": tuple(entry["device"])} if "device" in entry else entry)
+            for entry in document.pop("entries")
+        ]
+        return cls(entries=entries, **document)
+
+
+@dataclass(frozen=True)
+class _Entry:
+    mode: int
+    source: Path | None = None
+    content: bytes | None = None
+    device: tuple[int, int] = (0, 0)
+
+    def size(self) -> int:
+        if self.content is not None:
+            return len(self.content)
+        return self.source.stat().st_size if self.source is not None else 0
+
+    def open(self) -> BinaryIO:
+        if self.content is not None:
+            return io.BytesIO(self.content)
+        assert self.source is not None
+        return self.source.open("rb")
+
+
+class _HashingReader(io.RawIOBase):
+    """Hashes what is read through it, so that a file is read once for both the archive and its index."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self.sha256 = hashlib.sha256()
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._stream.read(size)
+        self.sha256.update(data)
+        return data
+
+
+class _HashingWriter(io.RawIOBase):
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self.sha256 = hashlib.sha256()
+        self.size = 0
+
+    def write(self, data: Any) -> int:
+        self.sha256.update(data)
+        self.size += len(data)
+        return self._stream.write(data)
+
+
+def normalise(path: str) -> str:
+    """An absolute, clean path inside the rootfs. Raises UnikernelError for one that leads out of it."""
+    clean = posixpath.normpath("/" + path.lstrip("/"))
+    if ".." in path.split("/"):
+        raise UnikernelError(f"The path {path!r} leads out of the root file system.")
+    return clean
+
+
+class Layer:
+    """Entries by path. The archive has them sorted, each after its parents, whatever order they were added in."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._entries: dict[str, _Entry] = {}
+
+    def __contains__(self, path: str) -> bool:
+        return normalise(path) in self._entries
+
+    def paths(self) -> Iterable[str]:
+        return sorted(self._entries)
+
+    def _add(self, path: str, entry: _Entry) -> None:
+        clean = normalise(path)
+        if clean == "/":
+            if not stat.S_ISDIR(entry.mode):
+                raise UnikernelError(f"An entry of the {self.name} layer wants to be the root directory.")
+            return
+        there = self._entries.get(clean)
+        if there is not None and not (stat.S_ISDIR(there.mode) and stat.S_ISDIR(entry.mode)):
+            raise UnikernelError(f"Two entries of the {self.name} layer want to be {clean}.")
+        if entry.size() > LARGEST_FILE:
+            raise UnikernelError(f"{clean} is larger than 4 GiB, which an initramfs cannot hold.")
+        longest = max(len(os.fsencode(clean)), entry.size() if stat.S_ISLNK(entry.mode) else 0)
+        if longest > _LONGEST_PATH:
+            raise UnikernelError(f"{clean[:100]}... is a path, or links to one, of more than {_LONGEST_PATH} bytes.")
+        parent = posixpath.dirname(clean)
+        above = self._entries.get(parent)
+        if above is not None and not stat.S_ISDIR(above.mode):
+            raise UnikernelError(
+                f"{clean} of the {self.name} layer is below {parent}, which is no directory but a link or a file: give it the path "
+                "that it really has."
+            )
+        if parent != "/" and above is None:
+            self._add(parent, _Entry(stat.S_IFDIR | _PARENT_MODES.get(parent, 0o755)))
+        self._entries[clean] = entry
+
+    def add_file(self, path: str, source: Path, mode: int | None = None) -> None:
+        """A regular file with the content of `source`; its mode is 0755 if the source is executable and 0644 if not, by default."""
+        if mode is None:
+            mode = 0o755 if os.access(source, os.X_OK) else 0o644
+        self._add(path, _Entry(stat.S_IFREG | mode, source=source))
+
+    def add_bytes(self, path: str, content: bytes, mode: int = 0o644) -> None:
+        self._add(path, _Entry(stat.S_IFREG | mode, content=content))
+
+    def add_symlink(self, path: str, target: str) -> None:
+        self._add(path, _Entry(stat.S_IFLNK | 0o777, content=target.encode("utf-8", "surrogateescape")))
+
+    def add_directory(self, path: str, mode: int = 0o755) -> None:
+        self._add(path, _Entry(stat.S_IFDIR | mode))
+
+    def make_executable(self, path: str) -> None:
+        """Lets everyone run a file that was added."""
+        clean = normalise(path)
+        self._entries[clean] = replace(self._entries[clean], mode=self._entries[clean].mode | 0o111)
+
+    def add_character_device(self, path: str, major: int, minor: int, mode: int) -> None:
+        self._add(path, _Entry(stat.S_IFCHR | mode, device=(major, minor)))
+
+    def add_tree(self, prefix: str, root: Path) -> None:
+        """Everything below a directory: files, links as they are, directories."""
+        for directory, subdirectories, files in os.walk(root):
+            subdirectories.sort()
+            for name in [*subdirectories, *sorted(files)]:
+                source = Path(directory, name)
+                path = posixpath.join(prefix, str(source.relative_to(root)))
+                if source.is_symlink():
+                    self.add_symlink(path, os.readlink(source))
+                elif source.is_dir():
+                    self.add_directory(path)
+                else:
+                    self.add_file(path, source)
+
+    def open(self, path: str) -> BinaryIO:
+        """The content of a file that was added."""
+        return self._entries[normalise(path)].open()
+
+    def regular_files(self) -> list[str]:
+        return [path for path in sorted(self._entries) if stat.S_ISREG(self._entries[path].mode)]
+
+    def symlink_target(self, path: str) -> str | None:
+        entry = self._entries.get(normalise(path))
+        if entry is None or not stat.S_ISLNK(entry.mode):
+            return None
+        assert entry.content is not None
+        return entry.content.decode("utf-8", "surrogateescape")
+
+    def write(self, archive: Path, index: LayerIndex) -> None:
+        """Writes `archive`, and the index beside it (`.json` for `.cpio`), completed with the entries and the archive's digest."""
+        index.entries = []
+        with archive.open("wb") as stream:
+            hashing = _HashingWriter(stream)
+            writer = CpioWriter(hashing)  # type: ignore[arg-type]
+            for path in sorted(self._entries):
+                entry = self._entries[path]
+                size = entry.size()
+                with entry.open() if size else io.BytesIO() as content:
+                    reader = _HashingReader(content)
+                    try:
+                        writer.add(path[1:], entry.mode, reader, size, entry.device)  # type: ignore[arg-type]
+                    except ValueError as error:
+                        raise UnikernelError(f"{error}; run the build again.") from error
+                is_file = stat.S_ISREG(entry.mode)
+                index.entries.append(
+                    IndexEntry(
+                        path=path,
+                        mode=entry.mode,
+                        size=size if is_file else 0,
+                        sha256=reader.sha256.hexdigest() if is_file else None,
+                        target=self.symlink_target(path),
+                        device=entry.device if stat.S_ISCHR(entry.mode) else None,
+                    )
+                )
+            writer.close()
+        index.archive_size = hashing.size
+        index.archive_sha256 = hashing.sha256.hexdigest()
+        index.write(archive.with_suffix(".json"))

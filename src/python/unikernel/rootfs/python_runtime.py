@@ -1,0 +1,177 @@
+"""A captured Python interpreter: what `unikernel host capture-python` writes and the steps after it work with.
+
+A directory: `runtime.json`, `bin/python3.X`, `lib/python3.X/` (the standard library, pruned) and `libraries/` (the shared libraries,
+its own and its extension modules', with the dynamic loader). In the image it becomes /usr/bin, /usr/lib/python3.X and so on: CPython
+finds its library relative to its executable, so one interpreter gives one layer, wherever it was installed on the build machine.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import posixpath
+import subprocess
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Iterable
+
+from unikernel.errors import UnikernelError
+from unikernel.rootfs.elf_scan import note_tls, scan_elf_files
+from unikernel.rootfs.layer import Layer, LayerIndex
+
+RUNTIME_FACTS = "runtime.json"
+
+
+@dataclass(frozen=True)
+class RuntimeFacts:
+    """`version` is the full one, `series` is X.Y, `cache_tag` is in the names of bytecode files; `tags` are the wheel tags it accepts, best first; `libraries` are sonames.
+
+    `loader` is PT_INTERP, `library_directory` where the image has the libraries. Paths are those in the image. `beside` are libraries
+    that the interpreter looks for at a path relative to its own, such as "lib/libpython3.11.so.1.0".
+    """
+
+    version: str
+    series: str
+    cache_tag: str
+    machine: str
+    site_packages: str
+    tags: tuple[str, ...]
+    libraries: tuple[str, ...]
+    loader: str | None
+    library_directory: str
+    sha256: str
+    beside: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PythonRuntime:
+    root: Path
+    facts: RuntimeFacts
+
+    @classmethod
+    def load(cls, root: Path) -> PythonRuntime:
+        document = json.loads((root / RUNTIME_FACTS).read_text())
+        for key in ("tags", "libraries", "beside"):
+            document[key] = tuple(document[key])
+        return cls(root, RuntimeFacts(**document))
+
+    @property
+    def executable(self) -> str:
+        """The interpreter's path in the image."""
+        return f"/usr/bin/python{self.facts.series}"
+
+    @property
+    def standard_library(self) -> str:
+        """The standard library's path in the image."""
+        return f"/usr/lib/python{self.facts.series}"
+
+    def command(self) -> list[str]:
+        """What runs the captured interpreter here, with nothing but captured files."""
+        python = str(self.root / "bin" / f"python{self.facts.series}")
+        if self.facts.loader is None:
+            return [python]
+        libraries = self.root / "libraries"
+        return [str(libraries / os.path.basename(self.facts.loader)), "--library-path", str(libraries), python]
+
+    def compile(self, sources: Iterable[tuple[Path, Path, str]]) -> list[str]:
+        """Compiles (source, file to write, path in the image) triples; returns a line for each that does not compile."""
+        words = [word for triple in sources for word in map(str, triple)]
+        worker = Path(__file__).with_name("bytecode_worker.py")
+        result = subprocess.run(
+            [*self.command(), "-s", "-S", "-B", "-W", "ignore", str(worker)],
+            input="".join(word + "\0" for word in words).encode("utf-8", "surrogateescape"),
+            # Sets are marshalled in the order of their hashes.
+            env={"PYTHONHOME": str(self.root), "PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        if result.returncode != 0:
+            raise UnikernelError(
+                f"The interpreter of the image (Python {self.facts.version}) does not run on the build machine: "
+                + result.stderr.decode(errors="replace").strip()[-2000:]
+            )
+        return result.stdout.decode(errors="replace").splitlines()
+
+
+def write_facts(root: Path, facts: RuntimeFacts) -> None:
+    (root / RUNTIME_FACTS).write_text(json.dumps(asdict(facts), indent=1, sort_keys=True) + "\n")
+
+
+def build_runtime_layer(runtime: PythonRuntime, scratch: Path, strip: str) -> tuple[Layer, LayerIndex]:
+    """The layer of interpreter, standard library and their shared libraries.
+
+    The standard library is laid out as bytecode without sources: an import of it then costs one `stat` and one read, and it takes a
+    third of the space. Its tracebacks keep file names and line numbers.
+    """
+    facts = runtime.facts
+    layer = Layer("python")
+    python = scratch / "python"
+    _strip(strip, runtime.root / "bin" / f"python{facts.series}", python)
+    layer.add_file(runtime.executable, python, 0o755)
+    for name in ("python3", "python"):
+        layer.add_symlink(f"/usr/bin/{name}", f"python{facts.series}")
+
+    library = runtime.root / "lib" / f"python{facts.series}"
+    triples = []
+    for source in sorted(path for path in library.rglob("*") if path.is_file()):
+        relative = source.relative_to(library)
+        destination = f"{runtime.standard_library}/{relative}"
+        if source.suffix == ".py":
+            pyc = scratch / "pyc" / relative.with_suffix(".pyc")
+            pyc.parent.mkdir(parents=True, exist_ok=True)
+            triples.append((source, pyc, destination))
+        elif source.suffix == ".so":
+            stripped = scratch / "so" / relative
+            stripped.parent.mkdir(parents=True, exist_ok=True)
+            _strip(strip, source, stripped)
+            layer.add_file(destination, stripped, 0o755)
+        else:
+            layer.add_file(destination, source, 0o644)
+    broken = runtime.compile(triples)
+    if broken:
+        raise UnikernelError("The standard library does not compile: " + "; ".join(broken[:3]))
+    for _, pyc, destination in triples:
+        layer.add_file(destination + "c", pyc, 0o644)
+    layer.add_directory(facts.site_packages)
+
+    places = [(f"libraries/{soname}", f"{facts.library_directory}/{soname}") for soname in facts.libraries]
+    places += [(name, f"/usr/{name}") for name in facts.beside]
+    for name, destination in places:
+        stripped = scratch / "stripped" / name
+        stripped.parent.mkdir(parents=True, exist_ok=True)
+        _strip(strip, runtime.root / name, stripped)
+        layer.add_file(destination, stripped, 0o755)
+    if facts.loader:
+        layer.add_file(facts.loader, runtime.root / "libraries" / os.path.basename(facts.loader), 0o755)
+
+    index = LayerIndex("python", [], facts={"python": facts.version})
+    found = scan_elf_files(layer, index, facts.machine)
+    note_tls(layer, index, found)
+    return layer, index
+
+
+def add_python_tree(layer: Layer, prefix: str, root: Path, runtime: PythonRuntime, scratch: Path) -> list[str]:
+    """Adds everything below `root`, with bytecode for each module; returns a line for each module that does not compile."""
+    compiled = scratch / "bytecode"
+    triples = []
+    for source in sorted(path for path in root.rglob("*") if path.is_file()):
+        relative = source.relative_to(root)
+        destination = f"{prefix}/{relative}"
+        layer.add_file(destination, source)
+        if source.suffix == ".py":
+            pyc = compiled / relative.parent / "__pycache__" / f"{relative.stem}.{runtime.facts.cache_tag}.pyc"
+            pyc.parent.mkdir(parents=True, exist_ok=True)
+            triples.append((source, pyc, destination))
+    uncompiled = runtime.compile(triples) if triples else []
+    for _, pyc, destination in triples:
+        if pyc.exists():
+            layer.add_file(f"{posixpath.dirname(destination)}/__pycache__/{pyc.name}", pyc, 0o644)
+    return uncompiled
+
+
+def _strip(strip: str, source: Path, destination: Path) -> None:
+    result = subprocess.run(
+        [strip, "--strip-unneeded", "-o", str(destination), str(source)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    if result.returncode != 0:
+        raise UnikernelError(f"{strip} failed on {source}: {result.stdout.decode(errors='replace').strip()}")

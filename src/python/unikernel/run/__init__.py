@@ -1,0 +1,1 @@
+"""Booting images under a virtual machine monitor."""

@@ -1,0 +1,1 @@
+"""What tests share. No part of the toolkit: nothing here is imported by it."""
