@@ -161,7 +161,7 @@ async def _layers(field_set: UnikernelImageFieldSet, app: PackagedApp, tools: Un
     if app.constraints is not None:
         runtime = await capture_python_runtime(app.constraints, origin, toolkit)
     executable = field_set.executable.value
-    application = await application_layers(app, executable, runtime, origin, toolkit)
+    application = await application_layers(app, executable, runtime, origin, toolkit, tools.link_toolchain)
     layers = [application.application]
     if application.distributions is not None and runtime is not None:
         layers += [application.distributions, await python_layer(runtime, origin, toolkit, tools.link_toolchain)]

@@ -27,10 +27,17 @@ _SOURCE_OPTION = "[unikernel-linux].source"
 KIT = "kit"
 INIT = "init"
 
-
-# What of the toolkit these steps are made of: an edit anywhere else in it compiles no kernel.
-_STEP_SOURCES = ("__init__.py", "errors.py", "digests.py", "scratch.py", "linux/*.py", "linux/kernel/*.config")
-_INIT_SOURCES = (*_STEP_SOURCES[:-1], "linux/init/*")
+# What of the toolkit each step is made of: an edit anywhere else in it compiles no kernel.
+_BASIC_SOURCES = (
+    *("__init__.py", "digests.py", "errors.py", "scratch.py"),
+    *("linux/__init__.py", "linux/__main__.py", "linux/source.py", "linux/steps.py"),
+)
+_CONFIGURE_SOURCES = (
+    *_BASIC_SOURCES,
+    *("linux/configuration.py", "linux/kconfig.py", "linux/marker.py", "linux/kernel/*.config"),
+)
+_KIT_SOURCES = (*_BASIC_SOURCES, "linux/kit.py", "linux/marker.py", "linux/kernel/*.c")
+_INIT_SOURCES = (*_BASIC_SOURCES, "linux/pid1.py", "linux/init/*")
 _STEPS = "__unikernel"
 
 
@@ -48,7 +55,7 @@ async def _step(
     *,
     description: str,
     input_digest: Digest = EMPTY_DIGEST,
-    sources: Sequence[str] = _STEP_SOURCES,
+    sources: Sequence[str] = _BASIC_SOURCES,
     output_files: Sequence[str] = (),
     output_directories: Sequence[str] = (),
     append_only_caches: Mapping[str, str] | None = None,
@@ -127,6 +134,7 @@ async def build_linux_kit(
         ],
         description="Compile the Linux kernel into a linkable kit (some minutes, once for each configuration)",
         input_digest=await engine.merge_digests([source.digest, config]),
+        sources=_KIT_SOURCES,
         output_directories=[KIT],
         # `make` is given as many jobs as Pants has cores to spare.
         concurrency_available=1024,
@@ -157,6 +165,7 @@ async def _resolve_configuration(
         ],
         description="Configure the kernel",
         input_digest=kconfig,
+        sources=_CONFIGURE_SOURCES,
         output_files=["kernel.config"],
     )
     return (await run_step(configure, origin)).output_digest

@@ -150,9 +150,15 @@ class ApplicationLayers:
 
 
 async def application_layers(
-    app: PackagedApp, executable: str | None, runtime: PythonRuntime | None, origin: str, toolkit: Toolkit
+    app: PackagedApp,
+    executable: str | None,
+    runtime: PythonRuntime | None,
+    origin: str,
+    toolkit: Toolkit,
+    toolchain: LinkToolchain,
 ) -> ApplicationLayers:
     argv = ["application-layer", f"--root={_ARTIFACTS}", f"--machine={MACHINE}", "--output=application.cpio"]
+    argv += [f"--strip={toolchain.paths['strip']}"]
     argv += [f"--artifact={path}" for path in app.paths]
     argv += [f"--executable={executable}"] if executable is not None else []
     argv += [f"--runtime={_RUNTIME}"] if runtime is not None else []
@@ -162,6 +168,7 @@ async def application_layers(
         description=f"Lay out {app.target.address}",
         input_digest=await engine.add_prefix(app.digest, _ARTIFACTS),
         immutable_input_digests={_RUNTIME: runtime.digest} if runtime is not None else {},
+        env=toolchain.environment,
         output_files=["application.cpio", "application.json", "distributions.tar"],
     )
     result = await run_step(process, origin)

@@ -26,6 +26,7 @@ _KERNEL_TOOLS = {
     "make": "make",
     "nm": "binutils",
     "objcopy": "binutils",
+    "objdump": "binutils",
     "python3": "python3",
     "tar": "tar",
     "xz": "xz-utils",

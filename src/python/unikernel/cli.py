@@ -139,6 +139,7 @@ def _add_rootfs_steps(add: Callable[..., argparse.ArgumentParser]) -> None:
     parser.add_argument("--executable")
     parser.add_argument("--runtime", type=Path)
     parser.add_argument("--machine", default="x86_64")
+    parser.add_argument("--strip", help="strip the program's symbols with this program")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--distributions", type=Path, required=True, help="where to write the raw distributions of a PEX")
 
@@ -196,6 +197,7 @@ def _application_layer(arguments: argparse.Namespace) -> int:
             executable=arguments.executable,
             runtime=PythonRuntime.load(arguments.runtime) if arguments.runtime else None,
             machine=arguments.machine,
+            strip=arguments.strip,
             scratch=Path(scratch),
         )
         application.index.facts["start"] = vars(application.start)

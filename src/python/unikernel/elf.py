@@ -6,6 +6,7 @@ It is imported where a file is read: most layers have no ELF file in them, and t
 from __future__ import annotations
 
 import mmap
+import subprocess
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -156,3 +157,12 @@ def openssl_directory(path: Path) -> str | None:
         start += len(_TLS_MARKS[0])
         end = data.find(b'"', start, start + 4096)
         return data[start:end].decode(errors="replace") if end > 0 else None
+
+
+def strip_elf(strip: str, source: Path, destination: Path) -> None:
+    """Writes a copy without symbols and debugging information, which nothing in an image reads. `strip` is GNU or LLVM strip."""
+    result = subprocess.run(
+        [strip, "--strip-unneeded", "-o", str(destination), str(source)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    if result.returncode != 0:
+        raise UnikernelError(f"{strip} failed on {source}: {result.stdout.decode(errors='replace').strip()}")

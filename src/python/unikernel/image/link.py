@@ -21,8 +21,8 @@ from unikernel.image import manifest as image_manifest
 from unikernel.image.manifest_pb2 import Input, Layer, LibraryOs, Manifest, Network, Port, Rootfs, Start, Tool
 from unikernel.image.spec import ImageSpec, format_size
 from unikernel.linux.command_line import command_line
-from unikernel.linux.configuration import COMMAND_LINE_MARKER
 from unikernel.linux.kit import Kit
+from unikernel.linux.marker import COMMAND_LINE_MARKER
 from unikernel.linux.pid1 import INIT_CONFIGURATION_PATH, INIT_PATH
 from unikernel.rootfs.base import build_base_layer
 from unikernel.rootfs.layer import Layer as RootfsLayer

@@ -13,7 +13,8 @@ from unikernel.library_os.description import LibraryOs
 
 
 def library_os_names() -> tuple[str, ...]:
-    return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name != "description"))
+    modules = (module.name for module in pkgutil.iter_modules(__path__))
+    return tuple(sorted(name for name in modules if name != "description" and not name.endswith("_test")))
 
 
 def find_library_os(name: str) -> LibraryOs:

@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Iterable, Mapping
 
 from unikernel.errors import UnikernelError
+from unikernel.linux.kconfig import Kconfig
+from unikernel.linux.marker import COMMAND_LINE_MARKER
 from unikernel.linux.source import kernel_version, unpack
 
-# Compiled in in place of a command line; the link step writes the real one over it. COMMAND_LINE_SIZE is 2048 on x86: the rest is
-# left to the boot loader.
-COMMAND_LINE_MARKER = b"@unikernel-command-line@".ljust(1024, b"@")
 # What the link step relies on; an image cannot choose it.
 _RESERVED = {
     "CONFIG_CMDLINE": "kernel_parameters is the field for kernel parameters",
@@ -93,8 +92,9 @@ def configure(
     unpack(kconfig, tree, tar=tar)
     version = kernel_version(tree)
     asked = dict(_parse_all(options))
+    known = Kconfig(tree, "x86")
     for symbol in sorted(asked):
-        if not _definitions(tree, symbol):
+        if symbol not in known:
             raise UnikernelError(f"kernel_config: there is no option {symbol} in Linux {version}.")
     base = base_options(version)
     fixed = {"CONFIG_CMDLINE_BOOL": "y", "CONFIG_CMDLINE": f'"{COMMAND_LINE_MARKER.decode()}"'}
@@ -113,7 +113,7 @@ def configure(
         printed = result.stdout.decode(errors="replace").strip().splitlines()
         raise UnikernelError("The kernel's configuration step failed:\n" + "\n".join(printed[-15:]))
     text = (tree / ".config").read_text()
-    _check(tree, version, asked or base, _read(text), is_base=not asked)
+    _check(known, version, asked or base, _read(text), is_base=not asked)
     return Configuration(version, text)
 
 
@@ -129,46 +129,16 @@ def _line(symbol: str, value: str) -> str:
     return f"# {symbol} is not set" if value == "n" else f"{symbol}={value}"
 
 
-def _check(tree: Path, version: str, asked: Mapping[str, str], final: Mapping[str, str], is_base: bool) -> None:
+def _check(known: Kconfig, version: str, asked: Mapping[str, str], final: Mapping[str, str], is_base: bool) -> None:
     lost = [symbol for symbol, value in sorted(asked.items()) if final.get(symbol, "n") != value]
     if not lost:
         return
     reasons = []
     for symbol in lost:
         outcome = final.get(symbol, "n")
-        depends = "; ".join(_definitions(tree, symbol)[:3])
-        reasons.append(
-            f"{symbol}={asked[symbol]} comes out as {symbol}={outcome}" + (f" (its dependencies: {depends})" if depends else "")
-        )
+        reason = known.reason(symbol, asked[symbol], final)
+        reasons.append(f"{symbol}={asked[symbol]} comes out as {symbol}={outcome}" + (f" ({reason})" if reason else ""))
     origin = "the base configuration" if is_base else "kernel_config"
     raise UnikernelError(
         f"{origin}: Linux {version} cannot satisfy {', '.join(reasons)}. Add the options that it depends on, or leave it out."
     )
-
-
-def _definitions(tree: Path, symbol: str) -> list[str]:
-    """For each definition of a symbol what it depends on, as Kconfig has it ("no dependencies" where there are none)."""
-    name = symbol[len("CONFIG_") :]
-    start = re.compile(rf"^\s*(menu)?config {re.escape(name)}$")
-    found = []
-    for file in sorted(tree.rglob("Kconfig*")):
-        if not file.is_file() or name not in (text := file.read_text(errors="replace")):
-            continue
-        lines = text.splitlines()
-        for number, line in enumerate(lines):
-            if start.match(line):
-                found.append(_dependencies(lines[number + 1 :]))
-    return found
-
-
-def _dependencies(lines: list[str]) -> str:
-    depends = []
-    for line in lines:
-        if line and not line[0].isspace():
-            break
-        stripped = line.strip()
-        if stripped in ("help", "---help---"):
-            break
-        if stripped.startswith("depends on "):
-            depends.append(stripped[len("depends on ") :])
-    return " && ".join(depends) or "no dependencies of its own"

@@ -1,7 +1,7 @@
 """The steps that make a Linux kit and PID 1, as commands.
 
-They need the standard library only, and of this package only `errors`, `digests`, `scratch` and `linux`: a build system can give them
-just that, so that nothing else that changes in the toolkit compiles a kernel again.
+They need the standard library only, and each imports only the modules that it needs: a build system can give it just those, so that
+nothing else that changes in the toolkit compiles a kernel again.
 """
 
 from __future__ import annotations
@@ -14,10 +14,6 @@ from pathlib import Path
 from typing import Callable, Sequence
 
 from unikernel.errors import UnikernelError
-from unikernel.linux.configuration import configure
-from unikernel.linux.kit import build_kit
-from unikernel.linux.pid1 import build_init
-from unikernel.linux.source import describe_source, pack_kconfig
 from unikernel.scratch import scratch_directory
 
 
@@ -70,17 +66,23 @@ def add_linux_steps(add: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def _describe_kernel_source(arguments: argparse.Namespace) -> int:
+    from unikernel.linux.source import describe_source
+
     json.dump(describe_source(arguments.patterns, arguments.cache), sys.stdout)
     return 0
 
 
 def _pack_kconfig(arguments: argparse.Namespace) -> int:
+    from unikernel.linux.source import pack_kconfig
+
     with scratch_directory() as scratch:
         pack_kconfig(arguments.source, arguments.output, tar=arguments.tar, scratch=Path(scratch))
     return 0
 
 
 def _configure_kernel(arguments: argparse.Namespace) -> int:
+    from unikernel.linux.configuration import configure
+
     with scratch_directory() as scratch:
         configuration = configure(
             arguments.kconfig,
@@ -95,6 +97,8 @@ def _configure_kernel(arguments: argparse.Namespace) -> int:
 
 
 def _build_kit(arguments: argparse.Namespace) -> int:
+    from unikernel.linux.kit import build_kit
+
     with scratch_directory() as scratch:
         build_kit(
             arguments.source,
@@ -110,6 +114,8 @@ def _build_kit(arguments: argparse.Namespace) -> int:
 
 
 def _build_init(arguments: argparse.Namespace) -> int:
+    from unikernel.linux.pid1 import build_init
+
     with scratch_directory() as scratch:
         build_init(
             arguments.compiler,

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Sequence
 
-from unikernel.elf import ElfKind, is_elf, read_elf_file
+from unikernel.elf import ElfKind, is_elf, read_elf_file, strip_elf
 from unikernel.errors import UnikernelError
 from unikernel.rootfs.elf_scan import follow, note_tls, scan_elf_files
 from unikernel.rootfs.layer import Layer, LayerIndex, normalise
@@ -67,9 +67,12 @@ def build_application(
     executable: str | None,
     runtime: PythonRuntime | None,
     machine: str,
+    strip: str | None = None,
     scratch: Path,
 ) -> Application:
     """`artifacts` are paths relative to `root`; `executable` names the program inside an archive or a directory.
+
+    With `strip` (GNU or LLVM strip) a program loses its symbols. An archive's files are laid out as they are.
 
     Raises UnikernelError when there is nothing that can run, or something that cannot run on `machine`.
     """
@@ -81,7 +84,8 @@ def build_application(
     if only is not None and only.is_file() and is_elf(only):
         _no_executable(executable, only.name)
         program = f"{APPLICATION_DIRECTORY}/{only.name}"
-        layer.add_file(program, only, 0o755)
+        check_machine(read_elf_file(only), only.name, machine)
+        layer.add_file(program, _stripped(only, strip, scratch), 0o755)
         return _native_application(layer, program, machine)
     _lay_out(layer, root, artifacts, scratch)
     return _application_in_tree(layer, executable, runtime, machine, scratch)
@@ -111,6 +115,14 @@ def _native_application(layer: Layer, program: str, machine: str, name: str | No
     found = scan_elf_files(layer, index, machine, roots=[program])
     note_tls(layer, index, found)
     return Application(layer, index, Start(name or program, [name or program]))
+
+
+def _stripped(program: Path, strip: str | None, scratch: Path) -> Path:
+    if strip is None:
+        return program
+    stripped = scratch / "stripped"
+    strip_elf(strip, program, stripped)
+    return stripped
 
 
 def _source(layer: Layer, path: str) -> Path:

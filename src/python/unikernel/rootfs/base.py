@@ -57,7 +57,7 @@ def _add_certificates(layer: Layer, openssl_directories: list[str]) -> None:
 def _add_time_zones(layer: Layer, timezone: str) -> None:
     zones = importlib.resources.files("tzdata") / "zoneinfo"
     chosen = zones.joinpath(*timezone.split("/"))
-    if ".." in timezone.split("/") or not chosen.is_file() or not chosen.read_bytes().startswith(b"TZif"):
+    if {"", ".", ".."} & set(timezone.split("/")) or not chosen.is_file() or not chosen.read_bytes().startswith(b"TZif"):
         raise UnikernelError(f'timezone: {timezone!r} is no zone of the IANA database; write it as "Europe/Paris" or "UTC".')
 
     def add(directory, prefix: str) -> None:  # type: ignore[no-untyped-def]

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Iterable
 
+from unikernel.elf import strip_elf
 from unikernel.errors import UnikernelError
 from unikernel.rootfs.elf_scan import note_tls, scan_elf_files
 from unikernel.rootfs.layer import Layer, LayerIndex
@@ -106,7 +107,7 @@ def build_runtime_layer(runtime: PythonRuntime, scratch: Path, strip: str) -> tu
     facts = runtime.facts
     layer = Layer("python")
     python = scratch / "python"
-    _strip(strip, runtime.root / "bin" / f"python{facts.series}", python)
+    strip_elf(strip, runtime.root / "bin" / f"python{facts.series}", python)
     layer.add_file(runtime.executable, python, 0o755)
     for name in ("python3", "python"):
         layer.add_symlink(f"/usr/bin/{name}", f"python{facts.series}")
@@ -123,7 +124,7 @@ def build_runtime_layer(runtime: PythonRuntime, scratch: Path, strip: str) -> tu
         elif source.suffix == ".so":
             stripped = scratch / "so" / relative
             stripped.parent.mkdir(parents=True, exist_ok=True)
-            _strip(strip, source, stripped)
+            strip_elf(strip, source, stripped)
             layer.add_file(destination, stripped, 0o755)
         else:
             layer.add_file(destination, source, 0o644)
@@ -139,7 +140,7 @@ def build_runtime_layer(runtime: PythonRuntime, scratch: Path, strip: str) -> tu
     for name, destination in places:
         stripped = scratch / "stripped" / name
         stripped.parent.mkdir(parents=True, exist_ok=True)
-        _strip(strip, runtime.root / name, stripped)
+        strip_elf(strip, runtime.root / name, stripped)
         layer.add_file(destination, stripped, 0o755)
     if facts.loader:
         layer.add_file(facts.loader, runtime.root / "libraries" / os.path.basename(facts.loader), 0o755)
@@ -167,11 +168,3 @@ def add_python_tree(layer: Layer, prefix: str, root: Path, runtime: PythonRuntim
         if pyc.exists():
             layer.add_file(f"{posixpath.dirname(destination)}/__pycache__/{pyc.name}", pyc, 0o644)
     return uncompiled
-
-
-def _strip(strip: str, source: Path, destination: Path) -> None:
-    result = subprocess.run(
-        [strip, "--strip-unneeded", "-o", str(destination), str(source)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
-    if result.returncode != 0:
-        raise UnikernelError(f"{strip} failed on {source}: {result.stdout.decode(errors='replace').strip()}")

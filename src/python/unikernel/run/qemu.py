@@ -205,18 +205,23 @@ def _die_with_parent() -> None:
 
 def _run(argv: Sequence[str], status_file: Path) -> int:
     with _terminal_restored():
-        process = subprocess.Popen(argv, preexec_fn=_die_with_parent)
+        process: subprocess.Popen[bytes] | None = None
         asked_to_stop: list[int] = []
 
         def stop(signum: int, frame: object) -> None:
             asked_to_stop.append(signum)
-            process.terminate()
+            if process is not None:
+                process.terminate()
 
+        # Before QEMU is there: a signal must not end the runner in between.
         previous = {signum: signal.signal(signum, stop) for signum in _STOPPING}
         try:
+            process = subprocess.Popen(argv, preexec_fn=_die_with_parent)
+            if asked_to_stop:
+                process.terminate()
             code = process.wait()
         finally:
-            if process.poll() is None:
+            if process is not None and process.poll() is None:
                 process.kill()
                 process.wait()
             for signum, handler in previous.items():

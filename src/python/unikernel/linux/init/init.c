@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <string.h>
 #include <sys/reboot.h>
+#include <sys/klog.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -223,6 +224,9 @@ int main(int argc, char **argv, char **environment)
         console_report_error("cannot set the host name", errno);
     if (!network_start(&config))
         finish(STATUS_SETUP_FAILED);
+    /* The command line keeps the kernel quiet while it boots; from now on its errors, such as an out-of-memory kill,
+     * have something to say (syslog(2), SYSLOG_ACTION_CONSOLE_LEVEL). */
+    klogctl(8, NULL, 4);
     pid_t application = launch(&config, &status);
     if (application == 0)
         finish(status);

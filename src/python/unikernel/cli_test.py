@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import unikernel
+from unikernel import cli
+from unikernel.image import manifest as image_manifest
+from unikernel.image.manifest_pb2 import Manifest
+from unikernel.testing.images import image_with_note
+from unikernel.testing.programs import program, tiny_program
+
+_ROOT = str(Path(unikernel.__file__).parent.parent)
+
+
+def _unikernel(*arguments: str, **settings: object) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "unikernel", *arguments]
+    environment = {**os.environ, "PYTHONPATH": _ROOT}
+    return subprocess.run(  # type: ignore[call-overload,no-any-return]
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", env=environment, **settings
+    )
+
+
+@pytest.mark.parametrize("command", ["inspect", "run"])
+@pytest.mark.parametrize("kind", ["text", "program", "missing", "directory"])
+def test_what_is_no_image_is_one_line_and_status_1(
+    command: str, kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "thing"
+    if kind == "text":
+        path.write_text("text")
+    elif kind == "program":
+        program(path)
+    elif kind == "directory":
+        path.mkdir()
+    assert cli.main([command, str(path)]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("unikernel: ")
+    assert str(path) in captured.err
+    assert captured.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["-m", "lots"], "'lots' is no amount of memory"),
+        (["-p", "http"], "'http' is no port"),
+        (["-e", "NOVALUE"], "'NOVALUE' is no variable"),
+        (["-e", "=x"], "'=x' is no variable"),
+    ],
+)
+def test_bad_options_of_run_are_named(arguments: list[str], part: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["run", "image", *arguments]) == 1
+    captured = capsys.readouterr()
+    assert part in captured.err
+    assert captured.err.count("\n") == 1
+
+
+def test_inspect_prints_text_and_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    image = image_with_note(tmp_path / "image", image_manifest.encode(Manifest(name="greeter", cpus=2)))
+    assert cli.main(["inspect", str(image)]) == 0
+    assert "greeter" in capsys.readouterr().out
+    assert cli.main(["inspect", "--json", str(image)]) == 0
+    assert json.loads(capsys.readouterr().out)["name"] == "greeter"
+
+
+def test_no_command_and_an_unknown_one_are_usage_errors(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in ([], ["fly"]):
+        with pytest.raises(SystemExit) as caught:
+            cli.main(arguments)
+        assert caught.value.code == 2
+        assert "usage: unikernel" in capsys.readouterr().err
+
+
+def test_the_package_is_the_command(tmp_path: Path) -> None:
+    assert _unikernel("--version").stdout == f"unikernel {unikernel.__version__}\n"
+    result = _unikernel("inspect", str(tmp_path / "none"))
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "Traceback" not in result.stderr
+
+
+def test_a_reader_that_goes_away_is_no_traceback(tmp_path: Path) -> None:
+    image = image_with_note(tmp_path / "image", image_manifest.encode(Manifest(name="x" * 200000)))
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "unikernel", "inspect", str(image)]
+    result = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": _ROOT})
+    os.close(write)
+    assert (result.returncode, result.stderr) == (1, b"")
+
+
+def test_an_application_layer_says_how_it_starts(tmp_path: Path) -> None:
+    tiny_program(tmp_path / "dist/hello")
+    step = ["application-layer", "--root", "dist", "--artifact", "hello", "--output", "a.cpio", "--distributions", "d.tar"]
+    result = _unikernel(*step, cwd=tmp_path)
+    assert (result.returncode, result.stderr) == (0, "")
+    start = json.loads((tmp_path / "a.json").read_text())["facts"]["start"]
+    assert start == {"program": "/app/hello", "arguments": ["/app/hello"], "environment": {}}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.cpio", "a.json", "dist"], "no scratch is left"
+
+
+def test_a_step_that_fails_is_one_line_and_status_1(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("text")
+    step = ["application-layer", "--root", ".", "--artifact", "text", "--output", "a.cpio", "--distributions", "d.tar"]
+    result = _unikernel(*step, cwd=tmp_path)
+    assert result.returncode == 1
+    assert result.stderr.startswith("unikernel: text is nothing that can be booted")
+    assert result.stderr.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["text"]
+
+
+def test_libraries_are_described_and_captured(tmp_path: Path) -> None:
+    needs = {"needs": {"libc.so.6": "/app/a"}, "loaders": {}, "provides": [], "machine": "x86_64"}
+    (tmp_path / "needs.json").write_text(json.dumps(needs))
+    assert _unikernel("describe-libraries", "--needs", "needs.json", "--output", "d.json", cwd=tmp_path).returncode == 0
+    assert _unikernel("libraries-layer", "--description", "d.json", "--output", "l.cpio", cwd=tmp_path).returncode == 0
+    assert "libc.so.6" in json.loads((tmp_path / "l.json").read_text())["provides"]

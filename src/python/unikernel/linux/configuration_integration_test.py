@@ -1,0 +1,69 @@
+"""With the kernel sources that are installed (Debian's packages linux-source-*), each of them."""
+
+from __future__ import annotations
+
+import glob
+import os
+from pathlib import Path
+
+import pytest
+
+from unikernel.errors import UnikernelError
+from unikernel.linux.configuration import Configuration, base_options, configure
+from unikernel.linux.source import pack_kconfig
+
+_SOURCES = sorted(glob.glob("/usr/src/linux-source-*.tar.xz"))
+
+
+@pytest.fixture(scope="module", params=_SOURCES or ["none"])
+def kconfig(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("kconfig")
+    pack_kconfig(Path(request.param), directory / "kconfig.tar", tar="tar", scratch=directory)
+    return directory / "kconfig.tar"
+
+
+def _configure(kconfig: Path, scratch: Path, *options: str) -> Configuration:
+    scratch.mkdir(exist_ok=True)
+    environment = {"PATH": os.environ["PATH"]}
+    return configure(kconfig, options, environment=environment, make="make", tar="tar", scratch=scratch)
+
+
+def test_the_base_configuration_can_be_satisfied(kconfig: Path, tmp_path: Path) -> None:
+    configuration = _configure(kconfig, tmp_path / "s")
+    assert configuration.version.startswith("6.")
+    assert set(f"{symbol}={value}" for symbol, value in base_options(configuration.version).items() if value != "n") <= set(
+        configuration.text.splitlines()
+    )
+
+
+def test_options_are_taken_in_any_order_and_a_choice_can_be_changed(kconfig: Path, tmp_path: Path) -> None:
+    options = ["CONFIG_HZ_1000=y", "CONFIG_EXT4_FS=y", "CONFIG_BLOCK=y", "CONFIG_LOG_BUF_SHIFT=16"]
+    one = _configure(kconfig, tmp_path / "one", *options)
+    two = _configure(kconfig, tmp_path / "two", *reversed(options))
+    assert one == two
+    lines = one.text.splitlines()
+    assert {*options, "# CONFIG_HZ_100 is not set"} <= set(lines)
+
+
+@pytest.mark.parametrize(
+    ("options", "parts"),
+    [
+        (["CONFIG_NO_SUCH_OPTION=y"], ["there is no option CONFIG_NO_SUCH_OPTION in Linux 6."]),
+        (["CONFIG_ARM64=y"], ["there is no option CONFIG_ARM64"]),
+        (["CONFIG_BTRFS_FS=y"], ["CONFIG_BTRFS_FS=y comes out as CONFIG_BTRFS_FS=n", "it depends on BLOCK"]),
+        (["CONFIG_NET=n"], []),
+        (["CONFIG_CRC32=n", "CONFIG_BLOCK=y", "CONFIG_EXT4_FS=y"], ["CONFIG_CRC32=n comes out as CONFIG_CRC32=y", "selected by"]),
+        (["CONFIG_LOG_BUF_SHIFT=99"], ["CONFIG_LOG_BUF_SHIFT=99 comes out as CONFIG_LOG_BUF_SHIFT="]),
+        (["CONFIG_X86_HAVE_PAE=n"], ["CONFIG_X86_HAVE_PAE=n comes out as"]),
+    ],
+)
+def test_what_the_kernel_cannot_satisfy_is_refused_with_the_reason(
+    kconfig: Path, tmp_path: Path, options: list[str], parts: list[str]
+) -> None:
+    if not parts:
+        _configure(kconfig, tmp_path / "s", *options)
+        return
+    with pytest.raises(UnikernelError) as caught:
+        _configure(kconfig, tmp_path / "s", *options)
+    for part in parts:
+        assert part in str(caught.value)

@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+
+from unikernel.errors import UnikernelError
+from unikernel.image import manifest as image_manifest
+from unikernel.image.manifest_pb2 import LibraryOs, Manifest, Network
+from unikernel.image.manifest_pb2 import Port as ManifestPort
+from unikernel.image.spec import Port
+from unikernel.library_os import find_library_os
+from unikernel.run.qemu import RunOptions, check_ports, choose_accelerator, qemu_command, run_image
+from unikernel.testing.images import image_with_note
+
+_MACHINES = find_library_os("linux").machines
+
+
+def _manifest(**changes: object) -> Manifest:
+    settings = {"name": "a", "memory_bytes": 64 << 20, "cpus": 1, "network": Network(mode="dhcp"), "command_line": "quiet", **changes}
+    return Manifest(**settings)  # type: ignore[arg-type]
+
+
+def _command(manifest: Manifest, options: RunOptions = RunOptions(), ports: tuple[Port, ...] = (), machine: str = "microvm") -> list[str]:
+    return qemu_command("qemu", _MACHINES[machine], Path("image.elf"), manifest, options, ports, "tcg")
+
+
+def _value(command: list[str], option: str) -> str:
+    assert command.count(option) == 1
+    return command[command.index(option) + 1]
+
+
+def test_an_image_is_booted_as_it_says() -> None:
+    command = _command(_manifest(memory_bytes=(64 << 20) + 1, cpus=2))
+    assert command[0] == "qemu"
+    assert _value(command, "-kernel") == "image.elf"
+    assert _value(command, "-M") == "microvm,acpi=off"
+    assert (_value(command, "-accel"), _value(command, "-cpu")) == ("tcg", "max")
+    assert (_value(command, "-m"), _value(command, "-smp")) == ("65M", "2")
+    assert _value(command, "-netdev") == "user,id=net0"
+    assert _value(command, "-device") == "virtio-net-device,netdev=net0"
+    assert "-append" not in command
+
+
+def test_options_take_precedence_over_the_image() -> None:
+    command = _command(_manifest(), RunOptions(memory=256 << 20, cpus=4), machine="q35")
+    assert (_value(command, "-m"), _value(command, "-smp")) == ("256M", "4")
+    assert _value(command, "-device") == "virtio-net-pci,netdev=net0"
+
+
+def test_an_image_without_a_network_gets_no_card() -> None:
+    command = _command(_manifest(network=Network(mode="none")))
+    assert "-netdev" not in command
+    assert "-device" not in command
+
+
+def test_ports_are_forwarded() -> None:
+    command = _command(_manifest(), RunOptions(host="0.0.0.0"), (Port(80, 8080), Port(53, 5353, "udp")))
+    assert _value(command, "-netdev") == "user,id=net0,hostfwd=tcp:0.0.0.0:8080-:80,hostfwd=udp:0.0.0.0:5353-:53"
+
+
+def test_the_network_is_laid_around_a_static_address() -> None:
+    network = Network(mode="static", address="192.168.7.20/24", gateway="192.168.7.1")
+    command = _command(_manifest(network=network), ports=(Port(80, 8080),))
+    expected = "user,id=net0,net=192.168.7.20/24,host=192.168.7.1,hostfwd=tcp:127.0.0.1:8080-192.168.7.20:80"
+    assert _value(command, "-netdev") == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "appended"),
+    [
+        (["--port", "80"], {}, "UNIKERNEL_ARGS=--port,80"),
+        (["a b", "", "c,d"], {}, "UNIKERNEL_ARGS=a%20b,%00,c%2Cd"),
+        ([""], {}, "UNIKERNEL_ARGS=%00"),
+        ([], {"A": "1", "B": ""}, "UNIKERNEL_ENV=A%3D1,B%3D"),
+        (['"\n%/'], {"A": "ü"}, "UNIKERNEL_ENV=A%3D%C3%BC UNIKERNEL_ARGS=%22%0A%25%2F"),
+    ],
+)
+def test_arguments_and_environment_are_encoded_for_the_command_line(
+    arguments: list[str], environment: dict[str, str], appended: str
+) -> None:
+    assert _value(_command(_manifest(), RunOptions(arguments=arguments, environment=environment)), "-append") == appended
+
+
+def test_every_character_survives_the_encoding() -> None:
+    argument = "".join(map(chr, range(1, 300)))
+    appended = _value(_command(_manifest(), RunOptions(arguments=[argument])), "-append")
+    assert unquote(appended.partition("=")[2]) == argument
+    assert set(appended) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-~%=")
+
+
+def test_what_the_kernel_would_cut_off_is_refused() -> None:
+    manifest = _manifest(command_line="x" * 100)
+    _command(manifest, RunOptions(arguments=["y" * 1600]))
+    with pytest.raises(UnikernelError, match="take 2015 bytes of the kernel's command line, which has room for 1692"):
+        _command(manifest, RunOptions(arguments=["y" * 2000]))
+
+
+@pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
+def test_a_port_in_use_is_named_with_another_to_take(kind: socket.SocketKind) -> None:
+    protocol = "tcp" if kind == socket.SOCK_STREAM else "udp"
+    with socket.socket(socket.AF_INET, kind) as listener:
+        listener.bind(("127.0.0.1", 0))
+        if kind == socket.SOCK_STREAM:
+            listener.listen()
+        number = listener.getsockname()[1]
+        with pytest.raises(UnikernelError, match=rf"Port {number}/{protocol} of 127\.0\.0\.1 cannot be forwarded.*-p \d+:80"):
+            check_ports([Port(80, number, protocol)], "127.0.0.1")
+        # The other protocol's ports are others.
+        check_ports([Port(80, number, "udp" if protocol == "tcp" else "tcp")], "127.0.0.1")
+    check_ports([Port(80, number, protocol)], "127.0.0.1")
+
+
+def test_a_port_cannot_be_forwarded_twice() -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        number = listener.getsockname()[1]
+    check_ports([Port(80, number), Port(80, number, "udp")], "127.0.0.1")
+    with pytest.raises(UnikernelError, match=f"Port {number}/tcp of 127.0.0.1 is to be forwarded twice"):
+        check_ports([Port(80, number), Port(81, number)], "127.0.0.1")
+
+
+def test_an_accelerator_that_is_asked_for_is_not_questioned() -> None:
+    assert choose_accelerator("tcg", "/none/qemu") == "tcg"
+    assert choose_accelerator("kvm", "/none/qemu") == "kvm"
+
+
+def test_without_a_qemu_that_runs_a_guest_under_kvm_its_own_emulation_is_taken() -> None:
+    assert choose_accelerator("auto", "/none/qemu") == "tcg"
+
+
+def _image(tmp_path: Path, **changes: object) -> Path:
+    manifest = _manifest(library_os=LibraryOs(name="linux"), **changes)
+    return image_with_note(tmp_path / "image", image_manifest.encode(manifest))
+
+
+def _fake_qemu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    """A QEMU that is a shell script; `$status` is the file in which the guest's exit status is expected."""
+    directory = tmp_path / "bin"
+    directory.mkdir()
+    program = directory / "qemu-system-x86_64"
+    find = 'for word; do case $word in file,id=status,path=*) status=${word#file,id=status,path=};; esac; done\n'
+    program.write_text(f"#!/bin/sh\n{find}{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{directory}:/usr/bin:/bin")
+
+
+@pytest.mark.parametrize("status", [0, 7, 255])
+def test_the_result_is_the_status_that_the_guest_reports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int) -> None:
+    # Whatever QEMU's own is. The last byte counts.
+    _fake_qemu(tmp_path, monkeypatch, f"printf 'x\\{status:03o}' > $status; exit 1")
+    assert run_image(_image(tmp_path), RunOptions(accelerator="tcg")) == status
+
+
+def test_a_machine_that_ends_without_a_status_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _fake_qemu(tmp_path, monkeypatch, "exit $(cat $0.code)")
+    image = _image(tmp_path)
+    code = tmp_path / "bin/qemu-system-x86_64.code"
+    code.write_text("3")
+    with pytest.raises(UnikernelError, match="QEMU ended with status 3 before the application did"):
+        run_image(image, RunOptions(accelerator="tcg"))
+    code.write_text("0")
+    with pytest.raises(UnikernelError, match="stopped before the application ended"):
+        run_image(image, RunOptions(accelerator="tcg"))
+
+
+def test_a_signal_that_stops_the_runner_stops_qemu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _fake_qemu(tmp_path, monkeypatch, "trap 'exit 0' TERM; kill -TERM $PPID; while :; do read line; done < /dev/zero")
+    assert run_image(_image(tmp_path), RunOptions(accelerator="tcg")) == 128 + 15
+
+
+def test_what_cannot_be_booted_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = _image(tmp_path)
+    with pytest.raises(UnikernelError, match="not booted on a machine 'pc', only on microvm, q35"):
+        run_image(image, RunOptions(machine="pc"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UnikernelError, match="no qemu-system-x86_64 on PATH"):
+        run_image(image, RunOptions())
+
+
+def test_the_images_ports_are_checked_unless_others_are_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _fake_qemu(tmp_path, monkeypatch, "printf '\\0' > $status")
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        taken = ManifestPort(guest_port=80, host_port=listener.getsockname()[1], protocol="tcp")
+        image = _image(tmp_path, ports=[taken])
+        with pytest.raises(UnikernelError, match="cannot be forwarded"):
+            run_image(image, RunOptions(accelerator="tcg"))
+        assert run_image(image, RunOptions(accelerator="tcg", ports=())) == 0

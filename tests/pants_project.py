@@ -1,0 +1,99 @@
+"""A Pants project of its own, for tests that run Pants as a user does: the real command, in an empty directory elsewhere."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Mapping
+
+import pants_unikernel
+import unikernel
+
+_INHERITED = ("HOME", "PATH", "PYENV_ROOT", "XDG_CACHE_HOME", "PANTS_PEX_CLI_URL_TEMPLATE", "PANTS_PEX_CLI_KNOWN_VERSIONS")
+PLUGIN_SOURCE_ROOTS = tuple(Path(package.__path__[0]).parent for package in (pants_unikernel, unikernel))
+
+
+class PantsProject:
+    """Use it in a `with`: a Pants daemon that it starts is gone at the end.
+
+    By default it has the plugin from this repository's sources, and the user's own Pants caches, with what is built in them.
+    """
+
+    def __init__(self, root: Path, *, configuration: str = "", environment: Mapping[str, str] | None = None) -> None:
+        self.root = root
+        self._environment = {key: os.environ[key] for key in _INHERITED if key in os.environ}
+        self._environment.update(environment or {})
+        # PEX's sandbox settings are this test's, not those of a Pants that it runs.
+        self._environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+        root.mkdir(parents=True, exist_ok=True)
+        self.write("pants.toml", configuration or plugin_configuration())
+
+    def __enter__(self) -> PantsProject:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for file in self.root.glob(".pids/*/pantsd/pid"):
+            try:
+                os.kill(int(file.read_text()), signal.SIGKILL)
+            except (ValueError, ProcessLookupError):
+                pass
+
+    def write(self, path: str, content: str | bytes) -> Path:
+        file = self.root / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return file
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "pants", "--no-dynamic-ui", *arguments],
+            cwd=self.root,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
+        )
+
+    def run(self, *arguments: str) -> tuple[int, str]:
+        """The exit status, and what Pants printed."""
+        process = self.start(*arguments)
+        printed, _ = process.communicate()
+        return process.returncode, printed
+
+    def succeed(self, *arguments: str) -> str:
+        status, printed = self.run(*arguments)
+        assert status == 0, printed
+        return printed
+
+    def dist(self) -> list[str]:
+        """The files below dist/."""
+        return sorted(str(path.relative_to(self.root / "dist")) for path in self.root.glob("dist/**/*") if path.is_file())
+
+
+def plugin_configuration(*, extra: str = "") -> str:
+    roots = ", ".join(f'"{root}"' for root in PLUGIN_SOURCE_ROOTS)
+    return f"""\
+[GLOBAL]
+pants_version = "2.17.1"
+pythonpath = [{roots}]
+backend_packages = ["pants.backend.python", "pants_unikernel"]
+pants_subprocessdir = ".pids"
+
+[source]
+root_patterns = ["/"]
+
+[python]
+interpreter_constraints = ["CPython>=3.11,<3.15"]
+
+[cc]
+c_executable = ["gcc"]
+cxx_executable = ["g++"]
+
+[anonymous-telemetry]
+enabled = false
+{extra}"""
