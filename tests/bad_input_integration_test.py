@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Iterator
 
 import pytest
+
 from pants_project import PantsProject
 
 PROGRAM = 'cc_sources(name="sources")\ncc_binary(name="program", dependencies=[":sources"])\n'
@@ -197,12 +198,8 @@ def test_kernel_that_does_not_compile_shows_the_end_of_its_log(project: PantsPro
     compiler.chmod(0o755)
     project.write("good/BUILD", image())
     before = project.dist()
-    status, printed = project.run(
-        f"--unikernel-linux-search-path=['{tools}', '/usr/bin', '/bin']", "package", "good:unikernel"
-    )
+    status, printed = project.run(f"--unikernel-linux-search-path=['{tools}', '/usr/bin', '/bin']", "package", "good:unikernel")
     assert status != 0
     assert "does not compile; the last lines of its log" in printed
     assert "the compiler broke" in printed
     assert project.dist() == before
-
-

@@ -9,6 +9,7 @@ import sys
 from typing import Any
 
 import pytest
+
 from machine import Machine, boot, free_port, http_get
 
 SERVICES = "src.services"

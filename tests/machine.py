@@ -10,8 +10,8 @@ import sys
 import threading
 import time
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Sequence
 
 # Under emulation on a busy machine; a test that waits this long has failed.
 PATIENCE_SECONDS = 120
@@ -72,9 +72,7 @@ class Machine:
     def wait_for(self, text: str) -> None:
         """Returns when the console has `text`; fails when the machine ends before, or takes too long."""
         with self._changed:
-            found = self._changed.wait_for(
-                lambda: text in "".join(self._console) or self._ended, timeout=PATIENCE_SECONDS
-            )
+            found = self._changed.wait_for(lambda: text in "".join(self._console) or self._ended, timeout=PATIENCE_SECONDS)
         assert found and text in self.console, f"no {text!r} on the console:\n{self.console}"
 
     def wait(self) -> int:

@@ -6,8 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Mapping
 
 import pants_unikernel
 import unikernel
@@ -22,12 +22,20 @@ class PantsProject:
     By default it has the plugin from this repository's sources, and the user's own Pants caches, with what is built in them.
     """
 
-    def __init__(self, root: Path, *, configuration: str = "", environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        configuration: str = "",
+        environment: Mapping[str, str] | None = None,
+        isolated: bool = False,
+    ) -> None:
+        """With `isolated`, Pants can import only what it is installed with: nothing of this repository."""
         self.root = root
         self._environment = {key: os.environ[key] for key in _INHERITED if key in os.environ}
         self._environment.update(environment or {})
-        # PEX's sandbox settings are this test's, not those of a Pants that it runs.
-        self._environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+        ours = {str(source_root) for source_root in PLUGIN_SOURCE_ROOTS} | {os.getcwd()} if isolated else set()
+        self._environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path and path not in ours)
         root.mkdir(parents=True, exist_ok=True)
         self.write("pants.toml", configuration or plugin_configuration())
 

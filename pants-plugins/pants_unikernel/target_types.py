@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from typing import Any, Iterable
+from collections.abc import Iterable
+from typing import Any
 
 from pants.core.goals.package import OutputPathField
 from pants.engine.addresses import Address, UnparsedAddressInputs
@@ -24,6 +25,7 @@ from pants.engine.target import (
 )
 from pants.util.docutil import bin_name
 from pants.util.strutil import help_text
+
 from unikernel.image.spec import NETWORK_MODES, Network, Port, parse_size
 from unikernel.library_os import library_os_names
 from unikernel.linux.configuration import parse_option
@@ -165,11 +167,7 @@ class UnikernelImageFilesField(AsyncFieldMixin, Field):
             raise cls._type_error(address, raw_value)
         files = []
         for entry in value:
-            if (
-                not isinstance(entry, (list, tuple))
-                or len(entry) not in (2, 3)
-                or not all(isinstance(part, str) for part in entry)
-            ):
+            if not isinstance(entry, (list, tuple)) or len(entry) not in (2, 3) or not all(isinstance(part, str) for part in entry):
                 raise cls._type_error(address, raw_value)
             files.append(cls._placed_file(PlacedFile(*entry), address))
         destinations = [file.destination for file in files if not file.destination.endswith("/")]

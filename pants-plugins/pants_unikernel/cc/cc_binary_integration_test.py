@@ -5,11 +5,11 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from textwrap import dedent
-from typing import Iterable
 
 import pytest
 from elftools.elf.elffile import ELFFile
@@ -159,7 +159,7 @@ def execute(tmp_path: Path, binary: FileContent, *arguments: str) -> subprocess.
     path = tmp_path / "binary"
     path.write_bytes(binary.content)
     path.chmod(0o755)
-    return subprocess.run([str(path), *arguments], stdout=subprocess.PIPE, universal_newlines=True)
+    return subprocess.run([str(path), *arguments], stdout=subprocess.PIPE, text=True)
 
 
 def elf(binary: FileContent) -> ELFFile:
@@ -394,9 +394,7 @@ def test_compile_error(rule_runner: RuleRunner) -> None:
     files = {"app/main.c": "int main(void) { return oops; }\n", "text/text.c": '#include "../nowhere.h"\n'}
     rule_runner.write_files({**PROJECT, **files})
     message = failure(rule_runner)
-    assert (
-        "CompileError: 2 sources of app:bin can't be compiled.\n\napp/main.c:src:\napp/main.c: In function" in message
-    )
+    assert "CompileError: 2 sources of app:bin can't be compiled.\n\napp/main.c:src:\napp/main.c: In function" in message
     assert "app/main.c:1:25: error: 'oops' undeclared" in message
     assert "\n\ntext/text.c:src:\ntext/text.c:1:10: fatal error: ../nowhere.h: No such file" in message
     assert "Not found: ../nowhere.h." in message
@@ -427,9 +425,7 @@ def test_missing_library(rule_runner: RuleRunner) -> None:
 def test_nothing_to_compile(rule_runner: RuleRunner) -> None:
     build_file = 'cc_sources(name="headers", sources=["*.h"])\ncc_binary(name="bin", dependencies=[":headers"])\n'
     rule_runner.write_files({**PROJECT, "app/BUILD": build_file})
-    assert "The `cc_binary` target app:bin has no C or C++ source in its transitive dependencies" in failure(
-        rule_runner
-    )
+    assert "The `cc_binary` target app:bin has no C or C++ source in its transitive dependencies" in failure(rule_runner)
 
 
 def test_no_compiler() -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import re
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import Iterable
 
 from pants.backend.cc.target_types import CC_SOURCE_FILE_EXTENSIONS, CCLanguage, CCSourceField
 from pants.core.target_types import FileSourceField, ResourceSourceField
@@ -135,8 +135,7 @@ async def _find_unit_inputs(units: tuple[TranslationUnit, ...]) -> tuple[_UnitIn
         for targets in readable
     )
     files = [
-        sorted({target[CCSourceField].file_path for target in targets if target.has_field(CCSourceField)})
-        for targets in readable
+        sorted({target[CCSourceField].file_path for target in targets if target.has_field(CCSourceField)}) for targets in readable
     ]
     roots = await engine.source_roots(SourceRootsRequest.for_files({path for paths in files for path in paths}))
     # The unit's own source root comes first: it wins if two roots have a header of that name.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Iterable
+from collections.abc import Iterable
 
 from pants.core.goals.run import RunRequest
 from pants.engine.rules import Rule, collect_rules, rule

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import pkgutil
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Iterable, Sequence
 
 from pants.backend.cc.subsystems.compiler import CCSubsystem
 from pants.backend.cc.target_types import CXX_SOURCE_FILE_EXTENSIONS, CCLanguage
@@ -186,9 +186,7 @@ async def _host_probe(search_path: Iterable[str], cache_scope: ProcessCacheScope
     return HostProbe((python.first_path.path, "-I", "-S", "-B", _FINGERPRINT_SCRIPT), digest, cache_scope)
 
 
-async def probe_host(
-    probe: HostProbe, arguments: Iterable[str], *, search_path: Iterable[str], description: str
-) -> str:
+async def probe_host(probe: HostProbe, arguments: Iterable[str], *, search_path: Iterable[str], description: str) -> str:
     result = await engine.run_process(
         Process(
             (*probe.argv, *arguments),

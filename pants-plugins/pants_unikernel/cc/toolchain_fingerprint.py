@@ -14,7 +14,7 @@ import os
 import re
 import subprocess
 import sys
-from typing import Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 _EMPTY_PROGRAM = "int main(void) { return 0; }\n"
 _PROGRAMS = ("as", "ld", "collect2", "cc1", "cc1plus", "lto1", "lto-wrapper")
@@ -24,9 +24,7 @@ _TRACED_FILE = re.compile(r"^\(?(?P<path>/[^()]+)")
 
 def output_of(*argv: str) -> str | None:
     """What a command prints, None if it fails: what fails now and works later changes the fingerprint."""
-    process = subprocess.run(
-        argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True
-    )
+    process = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     return process.stdout if process.returncode == 0 else None
 
 

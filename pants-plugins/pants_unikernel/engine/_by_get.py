@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Iterable
+from collections.abc import Iterable
 
 from pants.backend.python.util_rules.interpreter_constraints import InterpreterConstraints
 from pants.backend.python.util_rules.pex import PexRequest, VenvPex, VenvPexProcess
@@ -134,9 +134,7 @@ async def find_targets(inputs: UnparsedAddressInputs) -> Targets:
     return await Get(Targets, UnparsedAddressInputs, inputs)
 
 
-async def transitive_targets(
-    addresses: Iterable[Address], *, include_special_cased_deps: bool = False
-) -> TransitiveTargets:
+async def transitive_targets(addresses: Iterable[Address], *, include_special_cased_deps: bool = False) -> TransitiveTargets:
     return await Get(
         TransitiveTargets,
         TransitiveTargetsRequest(addresses, include_special_cased_deps=include_special_cased_deps),

@@ -15,9 +15,7 @@ from pants_unikernel.util_rules.image import UnikernelImageFieldSet
 
 
 @rule(desc="Prepare to run a unikernel image", level=LogLevel.DEBUG)
-async def run_unikernel_image(
-    field_set: UnikernelImageFieldSet, options: UnikernelRun, toolkit: Toolkit
-) -> RunRequest:
+async def run_unikernel_image(field_set: UnikernelImageFieldSet, options: UnikernelRun, toolkit: Toolkit) -> RunRequest:
     (package,) = await engine.package_all([field_set])
     image = field_set.output_path.value_or_default(file_ending="elf")
     process = await toolkit_process(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Iterable, Mapping
 
 from pants.backend.python.subsystems.python_tool_base import LockfileRules, PythonToolRequirementsBase
 from pants.backend.python.target_types import EntryPoint
@@ -22,6 +22,7 @@ from pants.util.strutil import softwrap
 from pants_unikernel import engine
 
 _PACKAGE = "unikernel"
+_NOT_SHIPPED = ("__pycache__", "testing")
 
 
 class UnikernelToolkit(PythonToolRequirementsBase):
@@ -72,7 +73,7 @@ def toolkit_sources(*patterns: str) -> list[FileContent]:
     root = Path(spec.submodule_search_locations[0])
     sources = []
     for directory, subdirectories, files in os.walk(root):
-        subdirectories[:] = sorted(name for name in subdirectories if name != "__pycache__")
+        subdirectories[:] = sorted(name for name in subdirectories if name not in _NOT_SHIPPED and not name.startswith("."))
         for file in sorted(files):
             path = Path(directory, file)
             # Tests and BUILD files are there in a checkout and not in a wheel: leave them out, or a test would change images.

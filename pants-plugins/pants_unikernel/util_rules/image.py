@@ -11,8 +11,6 @@ from pants.backend.python.subsystems.setup import PythonSetup
 from pants.core.goals.package import PackageFieldSet
 from pants.core.goals.run import RunFieldSet, RunInSandboxBehavior
 from pants.engine.fs import Digest, FileContent
-from unikernel.image.spec import ImageSpec
-from unikernel.linux.configuration import parse_option
 
 from pants_unikernel import engine
 from pants_unikernel.subsystems.linux import UnikernelLinux
@@ -53,6 +51,8 @@ from pants_unikernel.util_rules.rootfs import (
     python_layer,
 )
 from pants_unikernel.util_rules.toolchain import InitToolchain, KernelToolchain, LinkToolchain
+from unikernel.image.spec import ImageSpec
+from unikernel.linux.configuration import parse_option
 
 _KIT_INPUT = "__kit"
 
@@ -109,9 +109,7 @@ class BuiltImage:
 def image_spec(field_set: UnikernelImageFieldSet) -> ImageSpec:
     """The target's fields as the link step takes them."""
     name = field_set.address.generated_name or field_set.address.target_name
-    network = network_of(
-        field_set.network, field_set.ip_address, field_set.gateway, field_set.nameservers, field_set.hostname
-    )
+    network = network_of(field_set.network, field_set.ip_address, field_set.gateway, field_set.nameservers, field_set.hostname)
     return ImageSpec(
         name=name,
         target=field_set.address.spec,
@@ -190,9 +188,7 @@ async def _link(
             f"--output={path}",
         ],
         description=f"Link {field_set.address}",
-        input_digest=await engine.merge_digests(
-            [*(layer.digest for layer in layers), init, await engine.create_digest([spec])]
-        ),
+        input_digest=await engine.merge_digests([*(layer.digest for layer in layers), init, await engine.create_digest([spec])]),
         immutable_input_digests={_KIT_INPUT: kit},
         env=toolchain.environment,
         output_files=[path, manifest_path],

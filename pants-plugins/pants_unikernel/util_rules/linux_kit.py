@@ -7,8 +7,8 @@ resolved configuration (once a set of options), and the compilation (once a reso
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Mapping, Sequence
 
 from pants.core.target_types import FileSourceField
 from pants.engine.addresses import UnparsedAddressInputs
@@ -115,9 +115,7 @@ async def _source_of_target(address: str) -> KernelSource:
     return KernelSource(hydrated.snapshot.digest, hydrated.snapshot.files[0])
 
 
-async def build_linux_kit(
-    options: Sequence[str], origin: str, linux: UnikernelLinux, toolchain: KernelToolchain
-) -> Digest:
+async def build_linux_kit(options: Sequence[str], origin: str, linux: UnikernelLinux, toolchain: KernelToolchain) -> Digest:
     """The kit, below the directory `kit`. `origin` names the target whose `kernel_config` is at fault when it cannot be satisfied."""
     source = await kernel_source(linux, toolchain)
     config = await _resolve_configuration(source, options, origin, toolchain)
@@ -142,9 +140,7 @@ async def build_linux_kit(
     return (await run_step(process, origin)).output_digest
 
 
-async def _resolve_configuration(
-    source: KernelSource, options: Sequence[str], origin: str, toolchain: KernelToolchain
-) -> Digest:
+async def _resolve_configuration(source: KernelSource, options: Sequence[str], origin: str, toolchain: KernelToolchain) -> Digest:
     pack = await _step(
         toolchain,
         ["pack-kconfig", f"--source={source.path}", f"--tar={toolchain.paths['tar']}", "--output=kconfig.tar"],

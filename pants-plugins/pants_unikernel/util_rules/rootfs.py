@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Iterable
+from typing import Any
 
 from pants.backend.python.subsystems.setup import PythonSetup
 from pants.backend.python.util_rules.interpreter_constraints import InterpreterConstraints
@@ -16,13 +17,13 @@ from pants.engine.addresses import Address, UnparsedAddressInputs
 from pants.engine.fs import Digest, FileContent
 from pants.engine.process import ProcessCacheScope
 from pants.engine.target import HydrateSourcesRequest, SourcesField, Target
-from unikernel.rootfs.files import PlacedFile, to_json
 
 from pants_unikernel import engine
 from pants_unikernel.subsystems.toolkit import Toolkit, toolkit_process
 from pants_unikernel.target_types import UnikernelImageAppField, UnikernelImageFilesField
 from pants_unikernel.util_rules.failures import UnikernelBuildError, run_step
 from pants_unikernel.util_rules.toolchain import LinkToolchain
+from unikernel.rootfs.files import PlacedFile, to_json
 
 _ARTIFACTS = "artifacts"
 _RUNTIME = "__python"
@@ -123,9 +124,7 @@ async def capture_python_runtime(constraints: InterpreterConstraints, origin: st
     return PythonRuntime(await engine.remove_prefix(captured, "python"))
 
 
-async def python_layer(
-    runtime: PythonRuntime, origin: str, toolkit: Toolkit, toolchain: LinkToolchain
-) -> RootfsLayer:
+async def python_layer(runtime: PythonRuntime, origin: str, toolkit: Toolkit, toolchain: LinkToolchain) -> RootfsLayer:
     process = await toolkit_process(
         toolkit,
         ["python-layer", f"--runtime={_RUNTIME}", f"--strip={toolchain.paths['strip']}", "--output=python.cpio"],

@@ -73,9 +73,7 @@ class InitToolchain(Toolchain):
 async def _find(programs: dict[str, str], search_path: tuple[str, ...], purpose: str) -> dict[str, BinaryPath]:
     names = sorted(programs)
     found = await engine.find_binaries(
-        BinaryPathRequest(
-            binary_name=name, search_path=search_path, test=_PYTHON_TEST if name == "python3" else _VERSION_TEST
-        )
+        BinaryPathRequest(binary_name=name, search_path=search_path, test=_PYTHON_TEST if name == "python3" else _VERSION_TEST)
         for name in names
     )
     missing = [name for name, paths in zip(names, found) if paths.first_path is None]
@@ -118,8 +116,7 @@ async def find_kernel_toolchain(environment: UnikernelLinux.EnvironmentAware) ->
 async def find_init_toolchain(linux: UnikernelLinux, environment: UnikernelLinux.EnvironmentAware) -> InitToolchain:
     tools = await _find({**_LINK_TOOLS, "python3": "python3"}, environment.search_path, "link PID 1")
     compilers = await engine.find_binaries(
-        BinaryPathRequest(binary_name=name, search_path=environment.search_path, test=_VERSION_TEST)
-        for name in linux.init_compiler
+        BinaryPathRequest(binary_name=name, search_path=environment.search_path, test=_VERSION_TEST) for name in linux.init_compiler
     )
     for paths in compilers:
         if paths.first_path is not None:

@@ -6,8 +6,9 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Callable, Sequence
+from typing import Callable
 
 from unikernel import __version__
 from unikernel.errors import UnikernelError
@@ -221,9 +222,7 @@ def _distributions_layer(arguments: argparse.Namespace) -> int:
     from unikernel.rootfs.python_runtime import PythonRuntime
 
     with scratch_directory() as scratch:
-        layer, index = build_distributions_layer(
-            arguments.distributions, PythonRuntime.load(arguments.runtime), Path(scratch)
-        )
+        layer, index = build_distributions_layer(arguments.distributions, PythonRuntime.load(arguments.runtime), Path(scratch))
         layer.write(arguments.output, index)
     return 0
 
@@ -240,9 +239,7 @@ def _describe_libraries(arguments: argparse.Namespace) -> int:
     from unikernel.host.libraries import describe_libraries
 
     needs = json.loads(arguments.needs.read_text())
-    arguments.output.write_text(
-        describe_libraries(needs["needs"], needs["loaders"], needs["provides"], needs["machine"]).to_json()
-    )
+    arguments.output.write_text(describe_libraries(needs["needs"], needs["loaders"], needs["provides"], needs["machine"]).to_json())
     return 0
 
 

@@ -18,7 +18,7 @@ from unikernel.testing.programs import program, tiny_program
 _ROOT = str(Path(unikernel.__file__).parent.parent)
 
 
-def _unikernel(*arguments: str, **settings: object) -> "subprocess.CompletedProcess[str]":
+def _unikernel(*arguments: str, **settings: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "unikernel", *arguments]
     environment = {**os.environ, "PYTHONPATH": _ROOT}
     return subprocess.run(  # type: ignore[call-overload,no-any-return]
@@ -97,7 +97,17 @@ def test_a_reader_that_goes_away_is_no_traceback(tmp_path: Path) -> None:
 
 def test_an_application_layer_says_how_it_starts(tmp_path: Path) -> None:
     tiny_program(tmp_path / "dist/hello")
-    step = ["application-layer", "--root", "dist", "--artifact", "hello", "--output", "a.cpio", "--distributions", "d.tar"]
+    step = [
+        "application-layer",
+        "--root",
+        "dist",
+        "--artifact",
+        "hello",
+        "--output",
+        "a.cpio",
+        "--distributions",
+        "d.tar",
+    ]
     result = _unikernel(*step, cwd=tmp_path)
     assert (result.returncode, result.stderr) == (0, "")
     start = json.loads((tmp_path / "a.json").read_text())["facts"]["start"]

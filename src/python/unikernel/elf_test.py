@@ -124,7 +124,9 @@ def test_damaged_files_never_raise_anything_else(tmp_path: Path) -> None:
         data = bytearray(whole)
         # The headers and the dynamic section are where it hurts.
         for _ in range(chance.randrange(1, 8)):
-            data[chance.choice((chance.randrange(5, 64), chance.randrange(64, 1200), chance.randrange(len(data))))] = chance.randrange(256)
+            data[
+                chance.choice((chance.randrange(5, 64), chance.randrange(64, 1200), chance.randrange(len(data))))
+            ] = chance.randrange(256)
         try:
             read_elf(io.BytesIO(bytes(data)), "damaged")
         except UnikernelError as error:

@@ -1,7 +1,8 @@
 """The greeter's entry point."""
 
-from greeter.greeting import greet
 from web.server import serve
+
+from greeter.greeting import greet
 
 
 def main() -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Callable, Tuple
+from typing import Callable
 
 # (status, content type, body)
-Answer = Tuple[int, str, bytes]
+Answer = tuple[int, str, bytes]
 
 
 def serve(name: str, answer: Callable[[str], Answer]) -> None:

@@ -1,6 +1,7 @@
 """The word counter's entry point."""
 
 from web.server import serve
+
 from wordcount.counting import count
 
 

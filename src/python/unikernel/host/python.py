@@ -7,9 +7,10 @@ import json
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Iterator
+from typing import Any
 
 import packaging
 
@@ -93,7 +94,9 @@ class PythonDescription:
     @classmethod
     def from_json(cls, text: str) -> PythonDescription:
         document = json.loads(text)
-        facts = {key: tuple(value) if isinstance(value, list) else value for key, value in document["facts"].items()}
+        facts: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in document["facts"].items()
+        }
         return cls(RuntimeFacts(**facts), tuple(DescribedFile(**file) for file in document["files"]))
 
 
@@ -123,9 +126,7 @@ def describe_python(interpreter: Path) -> PythonDescription:
     if loader is not None:
         sources[f"libraries/{os.path.basename(loader)}"] = Path(os.path.realpath(loader))
     directory = library_directory(closure, loader, asked["machine"]) if loader is not None else "/usr/lib"
-    files = tuple(
-        DescribedFile(destination, str(source), file_sha256(source)) for destination, source in sorted(sources.items())
-    )
+    files = tuple(DescribedFile(destination, str(source), file_sha256(source)) for destination, source in sorted(sources.items()))
     digest = hashlib.sha256("".join(f"{file.destination}\0{file.sha256}\n" for file in files).encode()).hexdigest()
     facts = RuntimeFacts(
         version=asked["version"],
@@ -158,7 +159,7 @@ def capture_python(description: PythonDescription, destination: Path) -> None:
     write_facts(destination, description.facts)
 
 
-def _ask(interpreter: Path) -> dict:
+def _ask(interpreter: Path) -> dict[str, Any]:
     packaging_root = os.path.dirname(os.path.dirname(os.path.abspath(packaging.__file__)))
     try:
         result = subprocess.run(

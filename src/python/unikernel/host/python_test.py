@@ -152,9 +152,17 @@ def _described(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, **changes: objec
     (library / "os.py").write_text("")
     (library / "link.py").symlink_to("nowhere.py")
     asked = {
-        **{"implementation": "cpython", "version": "3.8.1", "series": "3.8", "cache_tag": "cpython-38", "machine": "x86_64"},
-        **{"executable": str(tmp_path / "bin/python3.8"), "standard_library": str(library), "dynamic_library": None},
-        **{"site_packages": ["/usr/lib/python3.8/site-packages"], "abiflags": "", "tags": ["py3-none-any"]},
+        "implementation": "cpython",
+        "version": "3.8.1",
+        "series": "3.8",
+        "cache_tag": "cpython-38",
+        "machine": "x86_64",
+        "executable": str(tmp_path / "bin/python3.8"),
+        "standard_library": str(library),
+        "dynamic_library": None,
+        "site_packages": ["/usr/lib/python3.8/site-packages"],
+        "abiflags": "",
+        "tags": ["py3-none-any"],
         **changes,
     }
     monkeypatch.setattr(host_python, "_ask", lambda interpreter: asked)

@@ -11,9 +11,9 @@ import json
 import math
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Sequence
 
 from unikernel.digests import file_sha256
 from unikernel.errors import UnikernelError
@@ -206,9 +206,7 @@ def _write(layer: RootfsLayer, name: str, scratch: Path) -> _Archive:
 # --- manifest and link --------------------------------------------------------------------------------------------
 
 
-def _manifest(
-    spec: ImageSpec, start: Start, kit: Kit, archives: Sequence[_Archive], memory: int, init: Path
-) -> Manifest:
+def _manifest(spec: ImageSpec, start: Start, kit: Kit, archives: Sequence[_Archive], memory: int, init: Path) -> Manifest:
     whole = hashlib.sha256()
     for archive in archives:
         with archive.path.open("rb") as stream:
@@ -221,9 +219,7 @@ def _manifest(
         name=spec.name,
         target=spec.target,
         architecture=spec.machine,
-        library_os=LibraryOs(
-            name=spec.library_os, version=kit.version, kit_sha256=kit.sha256, config_sha256=kit.config_sha256
-        ),
+        library_os=LibraryOs(name=spec.library_os, version=kit.version, kit_sha256=kit.sha256, config_sha256=kit.config_sha256),
         rootfs=Rootfs(
             sha256=whole.hexdigest(),
             size=sum(archive.index.archive_size for archive in archives),
@@ -243,9 +239,7 @@ def _manifest(
             nameservers=spec.network.nameservers,
             hostname=spec.hostname,
         ),
-        ports=[
-            Port(guest_port=port.guest_port, host_port=port.host_port, protocol=port.protocol) for port in spec.ports
-        ],
+        ports=[Port(guest_port=port.guest_port, host_port=port.host_port, protocol=port.protocol) for port in spec.ports],
         inputs=[Input(name=name, sha256=digest) for name, digest in sorted(inputs.items())],
         tools=[Tool(name=name, version=version) for name, version in sorted(tools.items())],
     )

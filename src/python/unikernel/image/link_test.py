@@ -21,8 +21,8 @@ from unikernel.image.manifest import read_manifest
 from unikernel.image.manifest_pb2 import Start
 from unikernel.image.spec import ImageSpec, Network, Port
 from unikernel.linux.command_line import command_line
-from unikernel.linux.configuration import COMMAND_LINE_MARKER
 from unikernel.linux.kit import Kit, KitFacts
+from unikernel.linux.marker import COMMAND_LINE_MARKER
 from unikernel.rootfs.cpio import read_cpio
 from unikernel.rootfs.layer import IndexEntry, Layer, LayerIndex
 from unikernel.testing.programs import compile_c, tiny_program
@@ -51,7 +51,10 @@ def test_needs_that_other_layers_provide_are_met() -> None:
 def test_every_need_that_is_not_met_is_named_with_who_has_it() -> None:
     with pytest.raises(UnikernelError) as caught:
         check_needs(
-            [_index("a", needs={"liba.so": "/app/a"}), _index("b", programs={"/lib/ld.so": "/app/b"}, provides={"libc.so": "/x"})]
+            [
+                _index("a", needs={"liba.so": "/app/a"}),
+                _index("b", programs={"/lib/ld.so": "/app/b"}, provides={"libc.so": "/x"}),
+            ]
         )
     assert "/app/a needs liba.so" in str(caught.value)
     assert "/app/b needs /lib/ld.so" in str(caught.value)
@@ -84,7 +87,12 @@ def test_a_root_file_system_that_no_kernel_can_hold_is_refused(declared: int | N
 
 
 def _start(**changes: object) -> Start:
-    settings = {"program": "/app/a", "arguments": ["a", "", "x=y z"], "environment": ["A=1", "B="], "working_directory": "/"}
+    settings = {
+        "program": "/app/a",
+        "arguments": ["a", "", "x=y z"],
+        "environment": ["A=1", "B="],
+        "working_directory": "/",
+    }
     return Start(**{**settings, **changes})  # type: ignore[arg-type]
 
 
@@ -92,7 +100,14 @@ def test_the_configuration_of_pid_1_with_a_static_address() -> None:
     network = Network("static", "10.0.2.15/24", "10.0.2.2", ("1.1.1.1", "8.8.8.8"), "host")
     assert init_configuration(ImageSpec("image", network=network), _start()).split(b"\0") == [
         *(b"exec=/app/a", b"arg=a", b"arg=", b"arg=x=y z", b"env=A=1", b"env=B=", b"workdir=/", b"hostname=host"),
-        *(b"network=static", b"address=10.0.2.15/24", b"gateway=10.0.2.2", b"nameserver=1.1.1.1", b"nameserver=8.8.8.8", b""),
+        *(
+            b"network=static",
+            b"address=10.0.2.15/24",
+            b"gateway=10.0.2.2",
+            b"nameserver=1.1.1.1",
+            b"nameserver=8.8.8.8",
+            b"",
+        ),
     ]
 
 

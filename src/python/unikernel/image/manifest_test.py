@@ -40,7 +40,9 @@ def test_a_manifest_is_read_back_from_an_image(tmp_path: Path, name: str) -> Non
 
 def test_the_note_is_well_formed_for_other_tools_too(tmp_path: Path) -> None:
     image = image_with_note(tmp_path / "image", image_manifest.encode(_manifest()))
-    printed = subprocess.run(["readelf", "-nW", str(image)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8").stdout
+    printed = subprocess.run(
+        ["readelf", "-nW", str(image)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8"
+    ).stdout
     assert "unikernel" in printed
     assert "arning" not in printed
 

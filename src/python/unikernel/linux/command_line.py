@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.resources
-from typing import Sequence
+from collections.abc import Sequence
 
 from unikernel.linux.pid1 import INIT_PATH
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import importlib.resources
 import re
 import subprocess
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterable, Mapping
 
 from unikernel.errors import UnikernelError
 from unikernel.linux.kconfig import Kconfig

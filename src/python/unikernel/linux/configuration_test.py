@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from unikernel.errors import UnikernelError
-from unikernel.linux.configuration import COMMAND_LINE_MARKER, Configuration, base_options, configure, parse_option
+from unikernel.linux.configuration import Configuration, base_options, configure, parse_option
+from unikernel.linux.marker import COMMAND_LINE_MARKER
 from unikernel.testing.python import write_tree
 
 
@@ -29,7 +30,18 @@ def test_options(text: str, option: tuple[str, str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "BTRFS_FS=y", "CONFIG_X", "CONFIG_X=", "CONFIG_X=yes", "CONFIG_X = y", "CONFIG_X=y\nCONFIG_Y=y", 'CONFIG_S="a', "# CONFIG_X"]
+    "text",
+    [
+        "",
+        "BTRFS_FS=y",
+        "CONFIG_X",
+        "CONFIG_X=",
+        "CONFIG_X=yes",
+        "CONFIG_X = y",
+        "CONFIG_X=y\nCONFIG_Y=y",
+        'CONFIG_S="a',
+        "# CONFIG_X",
+    ],
 )
 def test_what_is_no_option_is_named(text: str) -> None:
     with pytest.raises(ValueError, match="is no kernel option; write it as") as caught:
@@ -63,7 +75,9 @@ allnoconfig:
 	grep -v -e BTRFS $(KCONFIG_ALLCONFIG) > .config
 	echo CONFIG_ARCH=\\"$(ARCH)\\" >> .config
 """
-_KCONFIG = 'if BLOCK\nconfig BTRFS_FS\n\tbool "Btrfs"\nendif\nconfig HZ\n\tint "HZ"\nconfig PCI\n\tbool "PCI"\nconfig BLOCK\n\tbool "b"\n'
+_KCONFIG = (
+    'if BLOCK\nconfig BTRFS_FS\n\tbool "Btrfs"\nendif\nconfig HZ\n\tint "HZ"\nconfig PCI\n\tbool "PCI"\nconfig BLOCK\n\tbool "b"\n'
+)
 
 
 def _configure(tmp_path: Path, *options: str, makefile: str = _MAKEFILE) -> Configuration:

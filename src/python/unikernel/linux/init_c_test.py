@@ -23,7 +23,9 @@ def sanitizers(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
     """The flags, where the compiler has their libraries."""
     program = tmp_path_factory.mktemp("probe") / "probe"
     compiled = subprocess.run(
-        ["gcc", *_SANITIZERS, "-x", "c", "-", "-o", str(program)], input=b"int main(void) { return 0; }", stderr=subprocess.DEVNULL
+        ["gcc", *_SANITIZERS, "-x", "c", "-", "-o", str(program)],
+        input=b"int main(void) { return 0; }",
+        stderr=subprocess.DEVNULL,
     )
     return _SANITIZERS if compiled.returncode == 0 and subprocess.run([str(program)]).returncode == 0 else ()
 

@@ -7,9 +7,9 @@ menus, choices and conditions around it, and what selects it. Language: Document
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Iterator, Mapping, Optional, Union
 
 _ENTRY = re.compile(r"(?:menu)?config\s+(\w+)$")
 _SOURCE = re.compile(r'source\s+"([^"]+)"')
@@ -67,7 +67,7 @@ class Kconfig:
         if not file.is_file():
             return
         frames = list(around)
-        entry: Union[_Definition, _Frame, None] = None
+        entry: _Definition | _Frame | None = None
         name = ""
         for line in _statements(file.read_text(errors="replace")):
             keyword = line.split(None, 1)[0]
@@ -94,7 +94,7 @@ class Kconfig:
             elif entry is not None:
                 self._attribute(entry, name, line)
 
-    def _attribute(self, entry: Union[_Definition, _Frame], name: str, line: str) -> None:
+    def _attribute(self, entry: _Definition | _Frame, name: str, line: str) -> None:
         prompt = _PROMPT.match(line)
         select = _SELECT.match(line)
         if line.startswith("depends on "):
@@ -110,7 +110,7 @@ class Kconfig:
 def _statements(text: str) -> Iterator[str]:
     """The lines of a Kconfig file that say something: joined, stripped, without comments and help texts."""
     lines = iter(text.expandtabs().replace("\\\n", " ").splitlines())
-    help_indentation: Optional[int] = None
+    help_indentation: int | None = None
     in_help = False
     for line in lines:
         stripped = line.strip()
@@ -138,14 +138,16 @@ class _Expression:
     """`operator` is "&&", "||", "!", a comparison, or "" for a symbol or constant, which is `text`."""
 
     operator: str
-    operands: tuple["_Expression", ...] = ()
+    operands: tuple[_Expression, ...] = ()
     text: str = ""
 
     def __str__(self) -> str:
         if not self.operator:
             return self.text
         words = [f"({operand})" if operand.operator in ("&&", "||") else str(operand) for operand in self.operands]
-        return f"!{words[0]}" if self.operator == "!" else (f" {self.operator} " if self.operator[0] in "&|" else self.operator).join(words)
+        if self.operator == "!":
+            return f"!{words[0]}"
+        return (f" {self.operator} " if self.operator in ("&&", "||") else self.operator).join(words)
 
 
 def _parse(text: str) -> _Expression:
@@ -192,7 +194,7 @@ def _failing(expression: _Expression, final: Mapping[str, str]) -> list[_Express
     return [expression] if _holds(expression, final) is False else []
 
 
-def _holds(expression: _Expression, final: Mapping[str, str]) -> Optional[bool]:
+def _holds(expression: _Expression, final: Mapping[str, str]) -> bool | None:
     """None where it cannot be told: for what the compiler is asked, and for comparisons of numbers."""
     operands = [_holds(operand, final) for operand in expression.operands]
     if expression.operator == "&&":
@@ -210,7 +212,7 @@ def _holds(expression: _Expression, final: Mapping[str, str]) -> Optional[bool]:
     return None if value is None else value == "y"
 
 
-def _value(text: str, final: Mapping[str, str]) -> Optional[str]:
+def _value(text: str, final: Mapping[str, str]) -> str | None:
     if text.startswith("$") or not text:
         return None
     if text[0] in "\"'":

@@ -15,50 +15,52 @@ source "fs/Kconfig"
 endif # BLOCK
 
 menu "Networking"
-	depends on NET
+    depends on NET
 config WIFI
-	bool "Wireless" if EXPERT
-	default y
-	select CRYPTO if MORE
-	help
-	  Not an option:
+    bool "Wireless" if EXPERT
+    default y
+    select CRYPTO if MORE
+    help
+      Not an option:
 
-	  config FAKE
-	  depends on NOTHING
+      config FAKE
+      depends on NOTHING
 
 config BOTH
-	bool "both"
-	depends on (A || B) && \\
-		!C  # a comment
-	depends on $(cc-option,-fx)
+    bool "both"
+    depends on (A || B) && \\
+        !C  # a comment
+    depends on $(cc-option,-fx)
 endmenu
 config HIDDEN
-	bool
+    bool
 choice
-	prompt "Which"
-	depends on CHOOSE
+    prompt "Which"
+    depends on CHOOSE
 config FIRST
-	bool "first"
+    bool "first"
 endchoice
 config AFTER
-	bool "after the choice"
+    bool "after the choice"
 config NUMBER
-	int "number" if SIZE != 0 && KIND = "big"
+    int "number" if SIZE != 0 && KIND = "big"
 config TWICE
-	bool "once"
-	depends on ONE && TWO
+    bool "once"
+    depends on ONE && TWO
 config TWICE
-	bool "again"
-	depends on THREE
+    bool "again"
+    depends on THREE
 config NEWER
-	bool "a condition of a condition"
-	depends on A if B
+    bool "a condition of a condition"
+    depends on A if B
 config A
-	bool "a"
-	select HIDDEN
+    bool "a"
+    select HIDDEN
 comment "nothing"
-	depends on NOBODY
-"""
+    depends on NOBODY
+""".replace(
+    "    ", "\t"
+)
 
 
 @pytest.fixture()
@@ -106,7 +108,10 @@ def test_the_reason_is_what_does_not_hold(kconfig: Kconfig, symbol: str, final: 
 
 
 def test_comparisons(kconfig: Kconfig) -> None:
-    assert kconfig.reason("CONFIG_NUMBER", "5", {"CONFIG_SIZE": "0", "CONFIG_KIND": '"small"'}) == 'it depends on SIZE!=0 && KIND="big"'
+    assert (
+        kconfig.reason("CONFIG_NUMBER", "5", {"CONFIG_SIZE": "0", "CONFIG_KIND": '"small"'})
+        == 'it depends on SIZE!=0 && KIND="big"'
+    )
     assert kconfig.reason("CONFIG_NUMBER", "5", {"CONFIG_SIZE": "1", "CONFIG_KIND": '"big"'}) == ""
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import importlib.resources
 import json
+import os
 import re
 import subprocess
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Mapping, Sequence
 
 from unikernel.digests import file_sha256
 from unikernel.errors import UnikernelError
@@ -65,6 +66,7 @@ _OBJECT_FLAGS = (
     *("-fno-stack-protector", "-fcf-protection=none", "-fno-asynchronous-unwind-tables"),
 )
 _LOG_LINES = 25
+_WATCH_SECONDS = 2
 
 
 @dataclass(frozen=True)
@@ -176,12 +178,14 @@ class _Build:
     def run(self, command: Sequence[str]) -> None:
         try:
             with self.log.open("ab") as log:
-                result = subprocess.run(
+                process = subprocess.Popen(
                     command, cwd=self.tree, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
                 )
         except OSError as error:
-            raise UnikernelError(f"Linux {self.version} cannot be compiled: {command[0]} cannot be run ({error.strerror}).") from error
-        if result.returncode != 0:
+            raise UnikernelError(
+                f"Linux {self.version} cannot be compiled: {command[0]} cannot be run ({error.strerror})."
+            ) from error
+        if _wait_unless_orphaned(process) != 0:
             lines = self.log.read_text(errors="replace").strip().splitlines()[-_LOG_LINES:]
             raise UnikernelError(
                 f"Linux {self.version} does not compile; the last lines of its log:\n" + "\n".join(f"  {line}" for line in lines)
@@ -198,6 +202,19 @@ class _Build:
             encoding="utf-8",
             errors="replace",
         ).stdout.splitlines()
+
+
+def _wait_unless_orphaned(process: subprocess.Popen[bytes]) -> int:
+    """The exit status. When the build system is killed, the compilation ends too: nobody waits for the minutes that it takes."""
+    parent = os.getppid()
+    while True:
+        try:
+            return process.wait(_WATCH_SECONDS)
+        except subprocess.TimeoutExpired:
+            if os.getppid() != parent:
+                process.terminate()
+                process.wait()
+                raise UnikernelError("Whoever started this build is gone; it ends here.") from None
 
 
 def _excluded(config: str) -> list[str]:

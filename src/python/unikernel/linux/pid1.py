@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib.resources
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Mapping
 
 from unikernel.errors import UnikernelError
 

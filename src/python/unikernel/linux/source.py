@@ -8,15 +8,22 @@ import os
 import re
 import subprocess
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Sequence
 
 from unikernel.digests import file_sha256
 from unikernel.errors import UnikernelError
 
 # What Kconfig reads: every Kconfig file, the build system's own scripts, and the architecture's makefiles.
 _KCONFIG_MEMBERS = ("*/Kconfig*", "*/Makefile", "*/scripts/*", "*/arch/x86/Makefile*")
-_KCONFIG_EXCLUDED = ("*/tools/*", "*/scripts/gdb", "*/scripts/coccinelle", "*/scripts/dtc/*", "*/drivers/*/Makefile", "*/fs/*/Makefile")
+_KCONFIG_EXCLUDED = (
+    "*/tools/*",
+    "*/scripts/gdb",
+    "*/scripts/coccinelle",
+    "*/scripts/dtc/*",
+    "*/drivers/*/Makefile",
+    "*/fs/*/Makefile",
+)
 
 
 def describe_source(patterns: Sequence[str], cache: Path) -> dict[str, str | int]:
@@ -56,16 +63,14 @@ def unpack(source: Path, destination: Path, *, tar: str, members: Sequence[str] 
     command = [tar, "--extract", f"--file={source}", f"--directory={destination}", "--strip-components=1", "--no-same-owner"]
     command += ["--wildcards", "--wildcards-match-slash", *(f"--exclude={pattern}" for pattern in excluded), *members]
     try:
-        result = subprocess.run(
-            command, env={**os.environ, "LC_ALL": "C"}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        )
+        result = subprocess.run(command, env={**os.environ, "LC_ALL": "C"}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     except OSError as error:
-        raise UnikernelError(f"The kernel source {source.name} cannot be unpacked: {tar} cannot be run ({error.strerror}).") from error
+        raise UnikernelError(
+            f"The kernel source {source.name} cannot be unpacked: {tar} cannot be run ({error.strerror})."
+        ) from error
     # Patterns that match nothing are an error for tar; which ones match depends on the kernel's version.
     expected = ("Not found in archive", "Exiting with failure status due to previous errors")
-    lines = [
-        line for line in result.stdout.decode(errors="replace").splitlines() if not line.endswith(expected)
-    ]
+    lines = [line for line in result.stdout.decode(errors="replace").splitlines() if not line.endswith(expected)]
     if result.returncode != 0 and (lines or not (destination / "Makefile").is_file()):
         raise UnikernelError(f"The kernel source {source.name} cannot be unpacked: {'; '.join(lines[-3:]) or 'not a tarball'}")
 

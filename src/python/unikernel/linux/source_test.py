@@ -15,7 +15,7 @@ _MAKEFILE = "# SPDX\nVERSION = 6\nPATCHLEVEL = 1\nSUBLEVEL = 192\nEXTRAVERSION =
 
 
 def _tarball(path: Path, files: dict[str, str], mode: str = "w:xz") -> Path:
-    with tarfile.open(path, mode) as archive:
+    with tarfile.open(path, mode) as archive:  # type: ignore[call-overload]
         for name, content in files.items():
             info = tarfile.TarInfo(f"linux-6.1/{name}")
             info.size = len(content)
@@ -78,7 +78,9 @@ def test_the_digest_is_remembered_until_the_file_changes(tmp_path: Path) -> None
 
 
 def test_members_are_unpacked_without_the_top_directory(tmp_path: Path) -> None:
-    source = _tarball(tmp_path / "l.tar.xz", {"Makefile": _MAKEFILE, "kernel/Kconfig": "k", "kernel/a.c": "c", "tools/Kconfig": "t"})
+    source = _tarball(
+        tmp_path / "l.tar.xz", {"Makefile": _MAKEFILE, "kernel/Kconfig": "k", "kernel/a.c": "c", "tools/Kconfig": "t"}
+    )
     unpack(source, tmp_path / "out", tar="tar", members=["*/Makefile", "*/Kconfig*", "*/never"], excluded=["*/tools/*"])
     assert sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*") if path.is_file()) == [
         "Makefile",
@@ -107,7 +109,14 @@ def test_a_tar_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 def test_packed_kconfig_is_the_same_bytes_whenever_it_is_packed(tmp_path: Path) -> None:
-    files = {"Makefile": _MAKEFILE, "Kconfig": "root", "scripts/x.sh": "#!", "scripts/gdb/y": "no", "kernel/a.c": "no", "fs/x/Makefile": "no"}
+    files = {
+        "Makefile": _MAKEFILE,
+        "Kconfig": "root",
+        "scripts/x.sh": "#!",
+        "scripts/gdb/y": "no",
+        "kernel/a.c": "no",
+        "fs/x/Makefile": "no",
+    }
     _tarball(tmp_path / "a.tar.xz", files)
     _tarball(tmp_path / "b.tar.gz", dict(reversed(list(files.items()))), "w:gz")
     for name in ("a.tar.xz", "b.tar.gz"):

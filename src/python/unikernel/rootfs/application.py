@@ -14,9 +14,9 @@ import stat
 import tarfile
 import zipfile
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Sequence
 
 from unikernel.elf import ElfKind, is_elf, read_elf_file, strip_elf
 from unikernel.errors import UnikernelError
@@ -271,9 +271,7 @@ def _is_program(source: Path) -> bool:
 # --- Python -------------------------------------------------------------------------------------------------------
 
 
-def _python_application(
-    layer: Layer, pex: Path, runtime: PythonRuntime | None, machine: str, scratch: Path
-) -> Application:
+def _python_application(layer: Layer, pex: Path, runtime: PythonRuntime | None, machine: str, scratch: Path) -> Application:
     if runtime is None:
         raise UnikernelError(
             f"{pex.name} is a PEX, but no Python interpreter is known for it: name the target that builds it, or one that depends on "

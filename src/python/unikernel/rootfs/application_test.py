@@ -7,8 +7,8 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Sequence
 
 import pytest
 
@@ -46,7 +46,7 @@ def _entries(application: Application, tmp_path: Path) -> dict[str, tuple[CpioEn
 
 
 def _tar(path: Path, members: Sequence[tuple[tarfile.TarInfo, bytes]], mode: str = "w") -> None:
-    with tarfile.open(path, mode) as archive:
+    with tarfile.open(path, mode) as archive:  # type: ignore[call-overload]
         for info, content in members:
             info.size = len(content)
             archive.addfile(info, io.BytesIO(content))
@@ -162,7 +162,10 @@ def test_archive_members_that_lead_out_are_refused(root: Path, name: str, kind: 
 
 @pytest.mark.parametrize("target", ["missing", "self", "directory"])
 def test_hard_links_to_nothing_are_refused(root: Path, target: str) -> None:
-    _tar(root / "a.tar", [(_member("directory", 0o755, tarfile.DIRTYPE), b""), (_member("self", 0o644, tarfile.LNKTYPE, target), b"")])
+    _tar(
+        root / "a.tar",
+        [(_member("directory", 0o755, tarfile.DIRTYPE), b""), (_member("self", 0o644, tarfile.LNKTYPE, target), b"")],
+    )
     with pytest.raises(UnikernelError, match="/self is a hard link to"):
         _build(root, "a.tar", executable="self")
 
@@ -216,7 +219,11 @@ def test_a_zip_archive_with_modes_links_and_duplicates(root: Path, tmp_path: Pat
 
 def test_in_a_zip_archive_without_modes_what_can_run_may(root: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(root / "app.zip", "w") as archive:
-        for name, content in (("elf", tiny_program(tmp_path / "t").read_bytes()), ("script", b"#!/elf\n"), ("data", b"#")):
+        for name, content in (
+            ("elf", tiny_program(tmp_path / "t").read_bytes()),
+            ("script", b"#!/elf\n"),
+            ("data", b"#"),
+        ):
             info = zipfile.ZipInfo(name)
             # As MS-DOS has them: "archive". zipfile would replace 0 by a mode.
             info.create_system, info.external_attr = 0, 0x20
@@ -304,7 +311,9 @@ def test_a_script_whose_interpreter_is_in_the_application(root: Path, tmp_path: 
     assert entries["/start.sh"][0].mode == entries["/usr/bin/busybox"][0].mode == stat.S_IFREG | 0o755
 
 
-@pytest.mark.parametrize(("line", "reason"), [("#!/bin/sh", "script for /bin/sh"), ("#!", "no interpreter"), ("echo", "neither an ELF")])
+@pytest.mark.parametrize(
+    ("line", "reason"), [("#!/bin/sh", "script for /bin/sh"), ("#!", "no interpreter"), ("echo", "neither an ELF")]
+)
 def test_a_script_that_nothing_can_run_is_refused(root: Path, line: str, reason: str) -> None:
     write_tree(root, {"tree/start": line + "\n"})
     with pytest.raises(UnikernelError, match=reason):
@@ -339,7 +348,9 @@ def _run(application: Application, tmp_path: Path) -> str:
     ).stdout
 
 
-_GREETING = "import sys\nclass Greeter:\n    @staticmethod\n    def greet():\n        print(sys.argv, __name__)\nmain = Greeter.greet\n"
+_GREETING = (
+    "import sys\nclass Greeter:\n    @staticmethod\n    def greet():\n        print(sys.argv, __name__)\nmain = Greeter.greet\n"
+)
 
 
 @pytest.mark.parametrize(
@@ -374,7 +385,10 @@ def test_a_console_script_of_a_wheel_that_is_a_zip(root: Path, tmp_path: Path) -
     write_tree(root / "a.pex", {"PEX-INFO": pex_info(script="greet")})
     write_zip(
         root / "a.pex/.deps/greeter-1-py3-none-any.whl",
-        {"greeter.py": "def main(): print('hi')", "greeter-1.dist-info/entry_points.txt": "[console_scripts]\ngreet=greeter:main"},
+        {
+            "greeter.py": "def main(): print('hi')",
+            "greeter-1.dist-info/entry_points.txt": "[console_scripts]\ngreet=greeter:main",
+        },
     )
     assert _run(_build_python(root, "a.pex"), tmp_path) == "hi\n"
 
@@ -420,7 +434,12 @@ def test_a_pex_inside_an_archive(root: Path, tmp_path: Path) -> None:
 
 
 def test_a_pex_layer_has_bytecode_data_and_what_does_not_compile(root: Path, tmp_path: Path) -> None:
-    files = {"PEX-INFO": pex_info(entry_point="a"), "a.py": "x = {'a', 'b', 'c'}", "b/c.py": "print 'two'", "b/data.txt": "d"}
+    files = {
+        "PEX-INFO": pex_info(entry_point="a"),
+        "a.py": "x = {'a', 'b', 'c'}",
+        "b/c.py": "print 'two'",
+        "b/data.txt": "d",
+    }
     write_zip(root / "a.pex", files)
     application = _build_python(root, "a.pex")
     tag = linked_runtime(tmp_path / "again").facts.cache_tag
@@ -439,7 +458,10 @@ def test_a_pex_layer_is_the_same_in_two_runs(root: Path, tmp_path: Path) -> None
     for name in ("one", "two"):
         here = tmp_path / name / "dist"
         here.mkdir(parents=True)
-        write_zip(here / "a.pex", {"PEX-INFO": pex_info(entry_point="a"), "a.py": "x = {'a', 'b', 'c'}; y = 'z' in {'p', 'q'}"})
+        write_zip(
+            here / "a.pex",
+            {"PEX-INFO": pex_info(entry_point="a"), "a.py": "x = {'a', 'b', 'c'}; y = 'z' in {'p', 'q'}"},
+        )
         application = _build_python(here, "a.pex")
         application.layer.write(tmp_path / f"{name}.cpio", application.index)
         archives.append((tmp_path / f"{name}.cpio").read_bytes())

@@ -18,9 +18,7 @@ _ZONES = "/usr/share/zoneinfo"
 RESOLVER_OPTIONS = "options timeout:1 attempts:2"
 
 
-def build_base_layer(
-    network: Network, hostname: str, *, tls: bool, openssl_directories: list[str], timezone: str | None
-) -> Layer:
+def build_base_layer(network: Network, hostname: str, *, tls: bool, openssl_directories: list[str], timezone: str | None) -> Layer:
     layer = Layer("base")
     for directory in ("dev", "etc", "proc", "run", "sys", "usr", "var"):
         layer.add_directory(f"/{directory}")

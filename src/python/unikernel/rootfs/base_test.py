@@ -11,8 +11,10 @@ from unikernel.image.spec import Network
 from unikernel.rootfs.base import CERTIFICATES, build_base_layer
 from unikernel.rootfs.layer import Layer, LayerIndex
 
+_DHCP = Network()
 
-def _layer(network: Network = Network(), tls: bool = False, directories: tuple[str, ...] = (), timezone: str | None = None) -> Layer:
+
+def _layer(network: Network = _DHCP, tls: bool = False, directories: tuple[str, ...] = (), timezone: str | None = None) -> Layer:
     return build_base_layer(network, "host", tls=tls, openssl_directories=list(directories), timezone=timezone)
 
 

@@ -1,16 +1,15 @@
 """Compiles Python sources, run by the interpreter of the image. Imports nothing that is not built in or frozen: it starts at once.
 
 Standard input: NUL-separated triples of source file, file to write, and the path that the code object is to carry. Sources that do
-not compile are named on standard output, one JSON-free line each, and skipped, as an installer does.
+not compile are named on standard output, one line each, and skipped, as an installer does.
 """
 
 import _frozen_importlib_external as importlib_external
 import _imp
-import marshal  # noqa: F401  (used by _code_to_hash_pyc)
 import sys
 
 
-def main():
+def main() -> None:
     magic_number = int.from_bytes(importlib_external.MAGIC_NUMBER, "little")
     words = sys.stdin.buffer.read().split(b"\0")[:-1]
     for start in range(0, len(words), 3):
@@ -20,11 +19,11 @@ def main():
         try:
             code = compile(source, code_path, "exec", dont_inherit=True, optimize=0)
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-            print("%s: %s" % (code_path, error))
+            print(f"{code_path}: {error}")
             continue
         source_hash = _imp.source_hash(magic_number, source)
         # Unchecked: the importer neither hashes nor stats the source (PEP 552).
-        pyc = importlib_external._code_to_hash_pyc(code, source_hash, False)
+        pyc = importlib_external._code_to_hash_pyc(code, source_hash, False)  # type: ignore[attr-defined]
         with open(pyc_path, "wb") as stream:
             stream.write(pyc)
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import io
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO, Iterator
+from typing import BinaryIO
 
 MAGIC = b"070701"
 TRAILER = "TRAILER!!!"
@@ -36,9 +37,7 @@ class CpioWriter:
         self._stream = stream
         self._inode = 0
 
-    def add(
-        self, path: str, mode: int, content: BinaryIO | None = None, size: int = 0, device: tuple[int, int] = (0, 0)
-    ) -> None:
+    def add(self, path: str, mode: int, content: BinaryIO | None = None, size: int = 0, device: tuple[int, int] = (0, 0)) -> None:
         self._inode += 1
         name = path.encode("utf-8", "surrogateescape") + b"\0"
         is_directory = stat.S_ISDIR(mode)

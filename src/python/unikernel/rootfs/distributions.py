@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Sequence
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
@@ -80,10 +80,10 @@ def select_wheels(names: Sequence[str], tags: tuple[str, ...], version: str) -> 
             by_distribution.setdefault(project, []).append((min(ranks), name))
         else:
             unfit.setdefault(project, []).append(name)
-    for project, wheels in sorted(unfit.items()):
-        if project not in by_distribution:
+    for distribution, wheels in sorted(unfit.items()):
+        if distribution not in by_distribution:
             raise UnikernelError(
-                f"No wheel of {project} fits the interpreter of the image (CPython {version}, {tags[0]}); the application has "
+                f"No wheel of {distribution} fits the interpreter of the image (CPython {version}, {tags[0]}); the application has "
                 f"{', '.join(wheels)}. Resolve the application for that interpreter and machine."
             )
     return sorted(min(candidates)[1] for candidates in by_distribution.values())

@@ -12,7 +12,12 @@ from unikernel.rootfs.raw_distributions import pack_distributions
 from unikernel.testing.programs import for_another_machine, shared_library
 from unikernel.testing.python import linked_runtime, write_tree
 
-_TAGS = ("cp311-cp311-manylinux_2_36_x86_64", "cp311-abi3-manylinux_2_17_x86_64", "cp39-abi3-linux_x86_64", "py3-none-any")
+_TAGS = (
+    "cp311-cp311-manylinux_2_36_x86_64",
+    "cp311-abi3-manylinux_2_17_x86_64",
+    "cp39-abi3-linux_x86_64",
+    "py3-none-any",
+)
 
 
 @pytest.mark.parametrize(
@@ -34,7 +39,8 @@ def test_constraints_that_admit_the_interpreter(constraints: tuple[str, ...]) ->
 
 
 @pytest.mark.parametrize(
-    "constraints", [("CPython==3.9.*",), ("CPython>=3.12", "<3.11"), ("PyPy>=3.9",), ("pypy==3.11.*",), ("CPython what",)]
+    "constraints",
+    [("CPython==3.9.*",), ("CPython>=3.12", "<3.11"), ("PyPy>=3.9",), ("pypy==3.11.*",), ("CPython what",)],
 )
 def test_constraints_that_do_not_are_named(constraints: tuple[str, ...]) -> None:
     with pytest.raises(UnikernelError) as caught:
@@ -97,7 +103,12 @@ def test_the_layer_has_sources_bytecode_and_data_at_the_places_where_python_look
     site = linked_runtime(tmp_path / "r").facts.site_packages
     tag = linked_runtime(tmp_path / "r2").facts.cache_tag
     paths = {entry.path: entry.mode for entry in index.entries}
-    for path in ("ns/a/__init__.py", f"ns/a/__pycache__/__init__.{tag}.pyc", f"ns/__pycache__/b.{tag}.pyc", "ns/template.html"):
+    for path in (
+        "ns/a/__init__.py",
+        f"ns/a/__pycache__/__init__.{tag}.pyc",
+        f"ns/__pycache__/b.{tag}.pyc",
+        "ns/template.html",
+    ):
         assert paths[f"{site}/{path}"] == stat.S_IFREG | 0o644
     assert f"{site}/ns/for_another_python.py" in paths
     assert f"{site}/ns/__pycache__/for_another_python.{tag}.pyc" not in paths

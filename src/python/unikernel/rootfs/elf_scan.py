@@ -82,9 +82,7 @@ def note_tls(layer: Layer, index: LayerIndex, facts: dict[str, ElfFacts]) -> Non
                 index.facts["openssl_directories"].append(directory)
 
 
-def _resolve_inside(
-    layer: Layer, index: LayerIndex, facts: dict[str, ElfFacts], path: str, elf: ElfFacts
-) -> list[str]:
+def _resolve_inside(layer: Layer, index: LayerIndex, facts: dict[str, ElfFacts], path: str, elf: ElfFacts) -> list[str]:
     """The files of this layer that the loader would take for what `path` needs; what is not here goes to `index.needs`."""
     found = []
     origin = posixpath.dirname(path)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import posixpath
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Sequence
 
 from unikernel.errors import UnikernelError
 from unikernel.rootfs.elf_scan import note_tls, scan_elf_files

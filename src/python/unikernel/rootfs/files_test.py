@@ -28,7 +28,13 @@ def test_files_and_directories_are_placed(tmp_path: Path) -> None:
         PlacedFile("a.conf", "/etc/a.conf", "0600"),
         PlacedFile("run.sh", "/bin/run"),
         PlacedFile("tree", "/srv/data/", "0444"),
-    ) == {"/etc/a.conf": 0o600, "/bin/run": 0o755, "/srv/data/x": 0o444, "/srv/data/deep/y": 0o444, "/srv/data/z": 0o444}
+    ) == {
+        "/etc/a.conf": 0o600,
+        "/bin/run": 0o755,
+        "/srv/data/x": 0o444,
+        "/srv/data/deep/y": 0o444,
+        "/srv/data/z": 0o444,
+    }
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,10 @@ import json
 import os
 import posixpath
 import stat
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, BinaryIO, Iterable
+from typing import Any, BinaryIO
 
 from unikernel.errors import UnikernelError
 from unikernel.rootfs.cpio import LARGEST_FILE, CpioWriter
@@ -55,9 +56,7 @@ class LayerIndex:
 
     def write(self, path: Path) -> None:
         document = {"version": INDEX_VERSION, **asdict(self)}
-        document["entries"] = [
-            {key: value for key, value in asdict(entry).items() if value is not None} for entry in self.entries
-        ]
+        document["entries"] = [{key: value for key, value in asdict(entry).items() if value is not None} for entry in self.entries]
         path.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
 
     @classmethod

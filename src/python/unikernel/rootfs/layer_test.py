@@ -6,6 +6,7 @@ import json
 import os
 import stat
 from pathlib import Path
+from typing import IO, Any, Callable
 
 import pytest
 
@@ -51,7 +52,7 @@ def test_paths_that_lead_out_are_refused(path: str) -> None:
 
 
 def test_parents_come_before_their_children_whatever_the_order_of_insertion(tmp_path: Path) -> None:
-    adders = [
+    adders: list[Callable[[Layer], None]] = [
         lambda layer: layer.add_bytes("/usr/lib/b", b"b"),
         lambda layer: layer.add_bytes("usr/lib/a", b"a", 0o600),
         lambda layer: layer.add_directory("/usr/lib", 0o711),
@@ -185,7 +186,13 @@ def test_the_index_describes_the_archive_and_survives_a_round_trip(tmp_path: Pat
     odd = os.fsdecode(b"/latin-\xe9")
     layer.add_bytes(odd, b"")
     index = LayerIndex(
-        "x", [], provides={"liba.so": "/a"}, needs={"libc.so.6": "/a"}, programs={"/lib/ld": "/a"}, tls=True, facts={"n": [1]}
+        "x",
+        [],
+        provides={"liba.so": "/a"},
+        needs={"libc.so.6": "/a"},
+        programs={"/lib/ld": "/a"},
+        tls=True,
+        facts={"n": [1]},
     )
     layer.write(tmp_path / "x.cpio", index)
     data = (tmp_path / "x.cpio").read_bytes()
@@ -215,10 +222,10 @@ def test_a_file_that_changes_while_the_layer_is_written_is_an_error(tmp_path: Pa
     layer.add_file("/a", source)
     original = Path.open
 
-    def shrinking_open(self: Path, *args: str):  # type: ignore[no-untyped-def]
+    def shrinking_open(self: Path, mode: str = "r") -> IO[Any]:
         if self == source:
             os.truncate(source, 3)
-        return original(self, *args)
+        return original(self, mode)
 
     monkeypatch.setattr(Path, "open", shrinking_open)
     with pytest.raises(UnikernelError, match="a became shorter"):

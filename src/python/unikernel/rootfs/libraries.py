@@ -10,9 +10,9 @@ import glob
 import os
 import posixpath
 import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Iterable, Iterator, Sequence
 
 from unikernel.elf import ElfFacts, ElfKind, is_elf, read_elf_file
 from unikernel.errors import UnikernelError

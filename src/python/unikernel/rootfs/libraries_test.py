@@ -96,7 +96,9 @@ def test_rpath_is_inherited_by_what_is_loaded(tmp_path: Path, root: Path) -> Non
     assert sorted(closure.libraries) == ["libinner.so", "libmiddle.so", "libouter.so"]
     # What has a RUNPATH of its own does not look there (ld.so(8)).
     _place(
-        root, "/app/lib/libmiddle.so", shared_library(tmp_path / "x/libmiddle.so", "m", "-Wl,--enable-new-dtags,-rpath,/no", needs=[inner])
+        root,
+        "/app/lib/libmiddle.so",
+        shared_library(tmp_path / "x/libmiddle.so", "m", "-Wl,--enable-new-dtags,-rpath,/no", needs=[inner]),
     )
     assert _close(root, executable, "/app/bin/a").missing == {"libinner.so": "/app/lib/libmiddle.so"}
 
@@ -193,9 +195,7 @@ def test_libgcc_comes_with_the_c_library(tmp_path: Path, root: Path) -> None:
 def _file_system(tmp_path: Path, root: Path, libc: str, compiled_in: tuple[str, ...]) -> None:
     """A distribution with its C library at `libc`, and a loader that searches `compiled_in`."""
     source = f'const char loader[] __attribute__((section(".interp"))) = "{GLIBC_LOADER}"; void start(void) {{}}'
-    library = compile_c(
-        tmp_path / "libc.so.6", source, "-shared", "-fPIC", "-nostdlib", "-Wl,-e,start", "-Wl,-soname,libc.so.6"
-    )
+    library = compile_c(tmp_path / "libc.so.6", source, "-shared", "-fPIC", "-nostdlib", "-Wl,-e,start", "-Wl,-soname,libc.so.6")
     _place(root, libc, library)
     loader = _place(root, GLIBC_LOADER, library)
     loader.write_bytes(loader.read_bytes() + b"\0" + b"".join(f"{directory}/\0".encode() for directory in compiled_in))
@@ -204,7 +204,11 @@ def _file_system(tmp_path: Path, root: Path, libc: str, compiled_in: tuple[str, 
 @pytest.mark.parametrize(
     ("libc", "compiled_in", "directory"),
     [
-        ("/lib/x86_64-linux-gnu/libc.so.6", ("/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu", "/lib"), "/lib/x86_64-linux-gnu"),
+        (
+            "/lib/x86_64-linux-gnu/libc.so.6",
+            ("/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu", "/lib"),
+            "/lib/x86_64-linux-gnu",
+        ),
         ("/lib64/libc.so.6", ("/lib64", "/usr/lib64"), "/lib64"),
         # Arch Linux: /lib64 is a link to /usr/lib, and the loader does not know it by that name.
         ("/lib64/libc.so.6", ("/usr/lib",), "/usr/lib"),
@@ -216,9 +220,7 @@ def test_libraries_go_where_the_loader_looks_without_a_cache(
 ) -> None:
     _file_system(tmp_path, root, libc, compiled_in)
     asking = read_elf_file(program(tmp_path / "a"))
-    closure = (
-        close_over([("libc.so.6", "/a", asking)], (), "x86_64", GLIBC_LOADER, root) if libc_is_in_this_layer else Closure()
-    )
+    closure = close_over([("libc.so.6", "/a", asking)], (), "x86_64", GLIBC_LOADER, root) if libc_is_in_this_layer else Closure()
     assert library_directory(closure, GLIBC_LOADER, "x86_64", root) == directory
     # A layer of shared libraries alone asks for no loader: the C library's is meant.
     assert library_directory(closure, None, "x86_64", root) == directory

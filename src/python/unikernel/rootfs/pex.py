@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 import os
 import zipfile
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Iterator, Mapping
+from typing import Any
 
 from unikernel.errors import UnikernelError
 

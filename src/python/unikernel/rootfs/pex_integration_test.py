@@ -26,10 +26,17 @@ def _build(pex: Path, sources: Path, *arguments: str) -> Path:
 
 @pytest.mark.parametrize("layout", ["zipapp", "loose", "packed"])
 def test_what_pex_builds_is_taken_apart(tmp_path: Path, layout: str) -> None:
-    sources = write_tree(
-        tmp_path / "sources", {"app/__init__.py": "", "app/main.py": "print('hello')", "app/data/a b.txt": "data"}
-    )
-    arguments = ["-e", "app.main:run.now", "--layout", layout, "--inject-args", "--port 80", "--inject-env", "MODE=production"]
+    sources = write_tree(tmp_path / "sources", {"app/__init__.py": "", "app/main.py": "print('hello')", "app/data/a b.txt": "data"})
+    arguments = [
+        "-e",
+        "app.main:run.now",
+        "--layout",
+        layout,
+        "--inject-args",
+        "--port 80",
+        "--inject-env",
+        "MODE=production",
+    ]
     pex = _build(tmp_path / "app.pex", sources, *arguments, "--interpreter-constraint", "CPython>=3.9", "--compile")
     assert is_pex(pex)
     facts = unpack_pex(pex, tmp_path / "unpacked")

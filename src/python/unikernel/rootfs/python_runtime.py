@@ -11,9 +11,9 @@ import json
 import os
 import posixpath
 import subprocess
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Iterable
 
 from unikernel.elf import strip_elf
 from unikernel.errors import UnikernelError
@@ -25,7 +25,8 @@ RUNTIME_FACTS = "runtime.json"
 
 @dataclass(frozen=True)
 class RuntimeFacts:
-    """`version` is the full one, `series` is X.Y, `cache_tag` is in the names of bytecode files; `tags` are the wheel tags it accepts, best first; `libraries` are sonames.
+    """`version` is the full one, `series` is X.Y, `cache_tag` is in the names of bytecode files; `tags` are the wheel tags that it
+    accepts, best first; `libraries` are sonames.
 
     `loader` is PT_INTERP, `library_directory` where the image has the libraries. Paths are those in the image. `beside` are libraries
     that the interpreter looks for at a path relative to its own, such as "lib/libpython3.11.so.1.0".

@@ -21,7 +21,7 @@ from unikernel.testing.python import SERIES, linked_runtime, write_tree
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with two layers of the interpreter at hand, `one.cpio` and `two.cpio`, and the first of them unpacked in `root`."""
+    """Two layers of the interpreter at hand, `one.cpio` and `two.cpio`, and the first of them unpacked in `root`."""
     directory = tmp_path_factory.mktemp("image")
     capture_python(describe_python(Path(sys.executable)), directory / "captured")
     # The second time from another place.
@@ -45,7 +45,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-def _python(image: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+def _python(image: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     root = image / "root"
     libraries = root / os.path.dirname(LayerIndex.read(image / "one.json").provides["libc.so.6"]).lstrip("/")
     return subprocess.run(

@@ -10,8 +10,8 @@ import io
 import json
 import os
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Sequence
 
 from unikernel.rootfs.cpio import MODIFICATION_TIME
 

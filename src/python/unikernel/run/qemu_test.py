@@ -16,14 +16,24 @@ from unikernel.run.qemu import RunOptions, check_ports, choose_accelerator, qemu
 from unikernel.testing.images import image_with_note
 
 _MACHINES = find_library_os("linux").machines
+_NO_OPTIONS = RunOptions()
 
 
 def _manifest(**changes: object) -> Manifest:
-    settings = {"name": "a", "memory_bytes": 64 << 20, "cpus": 1, "network": Network(mode="dhcp"), "command_line": "quiet", **changes}
+    settings = {
+        "name": "a",
+        "memory_bytes": 64 << 20,
+        "cpus": 1,
+        "network": Network(mode="dhcp"),
+        "command_line": "quiet",
+        **changes,
+    }
     return Manifest(**settings)  # type: ignore[arg-type]
 
 
-def _command(manifest: Manifest, options: RunOptions = RunOptions(), ports: tuple[Port, ...] = (), machine: str = "microvm") -> list[str]:
+def _command(
+    manifest: Manifest, options: RunOptions = _NO_OPTIONS, ports: tuple[Port, ...] = (), machine: str = "microvm"
+) -> list[str]:
     return qemu_command("qemu", _MACHINES[machine], Path("image.elf"), manifest, options, ports, "tcg")
 
 
@@ -141,7 +151,7 @@ def _fake_qemu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> 
     directory = tmp_path / "bin"
     directory.mkdir()
     program = directory / "qemu-system-x86_64"
-    find = 'for word; do case $word in file,id=status,path=*) status=${word#file,id=status,path=};; esac; done\n'
+    find = "for word; do case $word in file,id=status,path=*) status=${word#file,id=status,path=};; esac; done\n"
     program.write_text(f"#!/bin/sh\n{find}{script}\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{directory}:/usr/bin:/bin")
@@ -167,7 +177,8 @@ def test_a_machine_that_ends_without_a_status_is_an_error(tmp_path: Path, monkey
 
 
 def test_a_signal_that_stops_the_runner_stops_qemu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _fake_qemu(tmp_path, monkeypatch, "trap 'exit 0' TERM; kill -TERM $PPID; while :; do read line; done < /dev/zero")
+    # As a child, because a shell acts on a signal only when its current command has ended.
+    _fake_qemu(tmp_path, monkeypatch, "trap 'kill $!; exit 0' TERM; sleep 600 & kill -TERM $PPID; wait")
     assert run_image(_image(tmp_path), RunOptions(accelerator="tcg")) == 128 + 15
 
 

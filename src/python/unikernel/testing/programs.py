@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Sequence
 
 MAIN = "int main(void) { return 0; }\n"
 # Offsets in the ELF header: gABI, "ELF Header".
@@ -15,9 +15,7 @@ ET_CORE = 4
 
 def compile_c(output: Path, source: str, *flags: str, compiler: str = "gcc") -> Path:
     output.parent.mkdir(parents=True, exist_ok=True)
-    subprocess.run(
-        [compiler, "-x", "c", "-", "-x", "none", "-o", str(output), *flags], input=source.encode(), check=True
-    )
+    subprocess.run([compiler, "-x", "c", "-", "-x", "none", "-o", str(output), *flags], input=source.encode(), check=True)
     return output
 
 

@@ -8,8 +8,8 @@ import platform
 import sys
 import sysconfig
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Mapping
 
 from packaging.tags import sys_tags
 

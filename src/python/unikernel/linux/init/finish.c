@@ -1,6 +1,7 @@
 /* The end of the application and of the machine; see finish.h. */
 #include "finish.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -92,8 +93,17 @@ static void limit_output_time(void)
     setitimer(ITIMER_REAL, &timer, NULL);
 }
 
+/* The kernel announces a restart even to a quiet console; syslog(2) cannot silence that, the sysctl can (proc(5)). */
+static void silence_kernel(void)
+{
+    int printk = open("/proc/sys/kernel/printk", O_WRONLY | O_CLOEXEC);
+    if (printk >= 0 && write(printk, "0", 1) == 1)
+        close(printk);
+}
+
 static _Noreturn void end_machine(int status)
 {
+    silence_kernel();
     console_drain();
     vmm_report_status((uint8_t)status);
     if (vmm_kernel_can_power_off())

@@ -1,0 +1,220 @@
+"""Measures what this project promises, and prints it as JSON: see docs/benchmark.md.
+
+    ./pants run tests/benchmark/benchmark.py -- [--runs N] [--output FILE]
+
+Everything is measured in one run on one machine: compare ratios, not seconds. It uses your Pants caches, on a copy of the sample
+services in a temporary directory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import select
+import statistics
+import subprocess
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Callable
+
+import psutil
+import zstandard
+
+from machine import free_port
+from pants_project import PantsProject
+from sample_services import make_services_project
+
+QEMU = ["qemu-system-x86_64", "-M", "microvm,acpi=off", "-accel", "tcg", "-cpu", "max", "-nodefaults", "-no-user-config"]
+QEMU += ["-display", "none", "-serial", "stdio", "-no-reboot"]
+# "12:34:56.78 [INFO] Starting: Link src/services/greeter:unikernel"
+_STEP = re.compile(r"(\d+):(\d+):(\d+\.\d+) \[INFO\] (Starting|Completed): (.*)")
+_PATIENCE = 120
+
+
+def seconds_of_steps(log: str) -> dict[str, float]:
+    """The wall time of each process that Pants ran, by description, from its own log."""
+    started: dict[str, float] = {}
+    took: dict[str, float] = {}
+    for hours, minutes, seconds, event, description in _STEP.findall(log):
+        now = int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+        if event == "Starting":
+            started[description] = now
+        elif description in started:
+            took[description] = (now - started[description]) % 86400
+    return took
+
+
+def median_of(runs: int, measure: Callable[[], float]) -> dict[str, float]:
+    values = sorted(measure() for _ in range(runs))
+    return {"median": round(statistics.median(values), 3), "least": round(values[0], 3), "most": round(values[-1], 3)}
+
+
+# --- building -----------------------------------------------------------------------------------------------------
+
+
+def package(project: PantsProject, goal: str) -> tuple[str, float]:
+    """The log of a packaging run, and the most memory that its processes held together, in MiB."""
+    process = project.start("package", goal)
+    most = [0]
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.1):
+            most[0] = max(most[0], sum(_resident(child) for child in _tree(process.pid, project)))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    log, _ = process.communicate()
+    done.set()
+    watcher.join()
+    if process.returncode != 0:
+        raise SystemExit(log)
+    return log, most[0] / 2**20
+
+
+def _tree(pid: int, project: PantsProject) -> Iterator[psutil.Process]:
+    daemons = [int(file.read_text()) for file in project.root.glob(".pids/*/pantsd/pid")]
+    for root in (pid, *daemons):
+        try:
+            process = psutil.Process(root)
+            yield from (process, *process.children(recursive=True))
+        except psutil.NoSuchProcess:
+            continue
+
+
+def _resident(process: psutil.Process) -> int:
+    try:
+        return int(process.memory_info().rss)
+    except psutil.NoSuchProcess:
+        return 0
+
+
+def measure_edits(project: PantsProject, runs: int) -> dict[str, Any]:
+    """One-line changes to the Python service, one after another."""
+    source = project.root / "src/services/greeter/greeting.py"
+    links, edits, memory = [], [], 0.0
+    processes: list[str] = []
+    for run in range(runs):
+        source.write_text(source.read_text() + f"# edit {run} at {time.time()}\n")
+        log, held = package(project, "src/services/greeter:unikernel")
+        took = seconds_of_steps(log)
+        links.append(sum(value for name, value in took.items() if name.startswith("Link ")))
+        edits.append(sum(value for name, value in took.items() if name.startswith(("Link ", "Lay out "))))
+        processes = sorted(took)
+        memory = max(memory, held)
+    return {
+        "final_link_seconds": round(statistics.median(links), 3),
+        "edit_to_image_after_pex_seconds": round(statistics.median(edits), 3),
+        "processes_run_after_an_edit": processes,
+        "kernel_compiled_after_an_edit": any("Compile the Linux kernel" in name for name in processes),
+        "peak_memory_mib": round(memory),
+    }
+
+
+def sizes(image: Path) -> dict[str, float]:
+    data = image.read_bytes()
+    compressed = {f"zstd_{level}_mb": len(zstandard.compress(data, level)) / 10**6 for level in (3, 19)}
+    return {"raw_mb": round(len(data) / 10**6, 3), **{name: round(size, 3) for name, size in compressed.items()}}
+
+
+# --- booting ------------------------------------------------------------------------------------------------------
+
+
+def seconds_to_line(command: list[str], text: bytes) -> float:
+    """From the start of QEMU to the first line on the console that has `text`."""
+    start = time.monotonic()
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert process.stdout is not None
+    console = b""
+    try:
+        while text not in console:
+            ready, _, _ = select.select([process.stdout], [], [], _PATIENCE)
+            data = os.read(process.stdout.fileno(), 65536) if ready else b""
+            if not data:
+                raise SystemExit(f"no {text!r} on the console:\n{console.decode(errors='replace')}")
+            console += data
+        return time.monotonic() - start
+    finally:
+        process.kill()
+        process.wait()
+
+
+def seconds_to_answer(image: Path, memory: str) -> tuple[float, float]:
+    """From the start of QEMU to the first line that says that it listens, and to the first HTTP 200."""
+    port = free_port()
+    network = ["-netdev", f"user,id=n0,hostfwd=tcp:127.0.0.1:{port}-:8080", "-device", "virtio-net-device,netdev=n0"]
+    start = time.monotonic()
+    process = subprocess.Popen(
+        [*QEMU, "-m", memory, "-kernel", str(image), *network], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
+    )
+    line: list[float] = []
+
+    def read() -> None:
+        assert process.stdout is not None
+        for text in process.stdout:
+            if b"listening" in text and not line:
+                line.append(time.monotonic() - start)
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    try:
+        while True:
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=_PATIENCE) as answer:
+                    if answer.status == 200:
+                        return (line[0] if line else float("nan")), time.monotonic() - start
+            except (ConnectionError, urllib.error.URLError, TimeoutError):
+                if time.monotonic() - start > _PATIENCE:
+                    raise
+                time.sleep(0.005)
+    finally:
+        process.kill()
+        process.wait()
+        reader.join()
+
+
+def measure_boots(dist: Path, runs: int) -> dict[str, Any]:
+    arguments, hello, greeter = (dist / f"src.services.{name}/unikernel.elf" for name in ("arguments", "hello", "greeter"))
+    answers = [seconds_to_answer(greeter, "256") for _ in range(runs)]
+    c_answers = [seconds_to_answer(hello, "32") for _ in range(runs)]
+    return {
+        "c_first_line_without_network": median_of(
+            runs, lambda: seconds_to_line([*QEMU, "-m", "32", "-kernel", str(arguments)], b"argument 0")
+        ),
+        "c_service_first_line": round(statistics.median(line for line, _ in c_answers), 3),
+        "c_service_first_200": round(statistics.median(answer for _, answer in c_answers), 3),
+        "python_service_first_line": round(statistics.median(line for line, _ in answers), 3),
+        "python_service_first_200": round(statistics.median(answer for _, answer in answers), 3),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=7, help="how often each thing is measured; medians are printed")
+    parser.add_argument("--output", type=Path, help="write the JSON there as well")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="unikernel-benchmark-") as scratch:
+        with make_services_project(Path(scratch, "project")) as project:
+            package(project, "src/services::")
+            dist = project.root / "dist"
+            figures = {
+                "machine": {"cpus": os.cpu_count(), "load": os.getloadavg()[0]},
+                "build": measure_edits(project, options.runs),
+                "size": {name: sizes(dist / f"src.services.{name}/unikernel.elf") for name in ("arguments", "hello", "greeter")},
+                "boot_seconds_tcg": measure_boots(dist, options.runs),
+            }
+    text = json.dumps(figures, indent=2) + "\n"
+    if options.output:
+        options.output.write_text(text)
+    print(text, end="")
+
+
+if __name__ == "__main__":
+    main()
