@@ -33,7 +33,7 @@ def expect_error(project: PantsProject, directory: str, build: str, *expected: s
 
 
 def image(**fields: object) -> str:
-    settings = {"app": "//:program", "network": "none", **fields}
+    settings: dict[str, object] = {"app": "//:program", "network": "none", **fields}
     return f"unikernel_image(name='unikernel', {', '.join(f'{name}={value!r}' for name, value in settings.items())})\n"
 
 

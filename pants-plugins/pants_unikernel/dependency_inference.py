@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pants.engine.rules import collect_rules, rule
+from pants.engine.rules import Rule, collect_rules, rule
 from pants.engine.target import FieldSet, InferDependenciesRequest, InferredDependencies
 from pants.engine.unions import UnionRule
 from pants.util.logging import LogLevel
@@ -21,7 +22,7 @@ class UnikernelImageDependenciesFieldSet(FieldSet):
     files: UnikernelImageFilesField
 
 
-class InferUnikernelImageDependencies(InferDependenciesRequest):
+class InferUnikernelImageDependencies(InferDependenciesRequest):  # type: ignore[type-arg]
     infer_from = UnikernelImageDependenciesFieldSet
 
 
@@ -32,5 +33,5 @@ async def infer_unikernel_image_dependencies(request: InferUnikernelImageDepende
     return InferredDependencies(sorted({*app, *files}))
 
 
-def rules():
+def rules() -> Iterable[Rule | UnionRule]:
     return (*collect_rules(), UnionRule(InferDependenciesRequest, InferUnikernelImageDependencies))

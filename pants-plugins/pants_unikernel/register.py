@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from pants.engine.rules import Rule
+from pants.engine.target import Target
+from pants.engine.unions import UnionRule
+
 from pants_unikernel import dependency_inference
 from pants_unikernel.cc import register as cc
 from pants_unikernel.goals import package_image, run_image
@@ -10,11 +16,11 @@ from pants_unikernel.target_types import UnikernelImageTarget
 from pants_unikernel.util_rules import toolchain
 
 
-def target_types():
+def target_types() -> Iterable[type[Target]]:
     return (*cc.target_types(), UnikernelImageTarget)
 
 
-def rules():
+def rules() -> Iterable[Rule | UnionRule]:
     return (
         *cc.rules(),
         *dependency_inference.rules(),

@@ -24,6 +24,7 @@ from pants.engine.target import (
     Target,
 )
 from pants.util.docutil import bin_name
+from pants.util.frozendict import FrozenDict
 from pants.util.strutil import help_text
 
 from unikernel.image.spec import NETWORK_MODES, Network, Port, parse_size
@@ -117,7 +118,7 @@ class UnikernelImageEnvField(DictStringToStringField):
     )
 
     @classmethod
-    def compute_value(cls, raw_value: Any, address: Address) -> Any:
+    def compute_value(cls, raw_value: dict[str, str] | None, address: Address) -> FrozenDict[str, str] | None:
         value = super().compute_value(raw_value, address)
         for name in value or ():
             if not _ENVIRONMENT_NAME.fullmatch(name):
@@ -132,8 +133,8 @@ class UnikernelImageWorkingDirectoryField(StringField):
     help = "The directory that the application starts in, as an absolute path inside the image."
 
     @classmethod
-    def compute_value(cls, raw_value: Any, address: Address) -> Any:
-        value = super().compute_value(raw_value, address)
+    def compute_value(cls, raw_value: str | None, address: Address) -> str:
+        value = super().compute_value(raw_value, address) or cls.default
         if not value.startswith("/"):
             raise _invalid(cls, address, f"{value!r} is no absolute path")
         return value
@@ -231,7 +232,7 @@ class UnikernelImageMemoryField(StringField):
     )
 
     @classmethod
-    def compute_value(cls, raw_value: Any, address: Address) -> Any:
+    def compute_value(cls, raw_value: str | None, address: Address) -> str | None:
         value = super().compute_value(raw_value, address)
         if value is not None:
             try:
@@ -256,8 +257,8 @@ class UnikernelImageCpusField(IntField):
     )
 
     @classmethod
-    def compute_value(cls, raw_value: Any, address: Address) -> Any:
-        value = super().compute_value(raw_value, address)
+    def compute_value(cls, raw_value: int | None, address: Address) -> int:
+        value = super().compute_value(raw_value, address) or 0
         if not 1 <= value <= 64:
             raise _invalid(cls, address, f"{value} is not between 1 and 64")
         return value
@@ -310,7 +311,7 @@ class UnikernelImagePortsField(StringSequenceField):
     )
 
     @classmethod
-    def compute_value(cls, raw_value: Any, address: Address) -> Any:
+    def compute_value(cls, raw_value: Iterable[str] | None, address: Address) -> tuple[str, ...] | None:
         value = super().compute_value(raw_value, address)
         ports: dict[tuple[int, str], str] = {}
         for text in value or ():
@@ -344,7 +345,7 @@ class UnikernelImageKernelConfigField(StringSequenceField):
     )
 
     @classmethod
-    def compute_value(cls, raw_value: Any, address: Address) -> Any:
+    def compute_value(cls, raw_value: Iterable[str] | None, address: Address) -> tuple[str, ...] | None:
         value = super().compute_value(raw_value, address)
         options: dict[str, str] = {}
         for text in value or ():

@@ -145,7 +145,7 @@ async def transitive_targets_of_each(addresses: Iterable[Address]) -> tuple[Tran
     return await MultiGet(Get(TransitiveTargets, TransitiveTargetsRequest([address])) for address in addresses)
 
 
-async def packageable_field_sets(targets: Iterable[Target]) -> FieldSetsPerTarget:
+async def packageable_field_sets(targets: Iterable[Target]) -> FieldSetsPerTarget[PackageFieldSet]:
     return await Get(FieldSetsPerTarget, FieldSetsPerTargetRequest(PackageFieldSet, targets))
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 
 from pants.core.goals.run import RunRequest
-from pants.engine.rules import collect_rules, rule
+from pants.engine.rules import Rule, collect_rules, rule
+from pants.engine.unions import UnionRule
 from pants.util.logging import LogLevel
 
 from pants_unikernel import engine
@@ -33,5 +35,5 @@ async def run_unikernel_image(field_set: UnikernelImageFieldSet, options: Uniker
     )
 
 
-def rules():
+def rules() -> Iterable[Rule | UnionRule]:
     return (*collect_rules(), *UnikernelRun.rules(), *UnikernelImageFieldSet.rules())

@@ -14,7 +14,7 @@ from pants.backend.python.util_rules.interpreter_constraints import InterpreterC
 from pants.core.goals.package import BuiltPackage
 from pants.core.target_types import FileSourceField, ResourceSourceField
 from pants.engine.addresses import Address, UnparsedAddressInputs
-from pants.engine.fs import Digest, FileContent
+from pants.engine.fs import Digest, FileContent, FileEntry
 from pants.engine.process import ProcessCacheScope
 from pants.engine.target import HydrateSourcesRequest, SourcesField, Target
 
@@ -171,7 +171,8 @@ async def application_layers(
         output_files=["application.cpio", "application.json", "distributions.tar"],
     )
     result = await run_step(process, origin)
-    entries = {entry.path: entry for entry in await engine.digest_entries(result.output_digest)}
+    outputs = await engine.digest_entries(result.output_digest)
+    entries = {entry.path: entry for entry in outputs if isinstance(entry, FileEntry)}
     distributions = entries.pop("distributions.tar", None)
     application = RootfsLayer("application", await engine.create_digest(entries.values()))
     if distributions is None or runtime is None:

@@ -71,7 +71,8 @@ def test_inspect_prints_text_and_json(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 def test_no_command_and_an_unknown_one_are_usage_errors(capsys: pytest.CaptureFixture[str]) -> None:
-    for arguments in ([], ["fly"]):
+    usages: list[list[str]] = [[], ["fly"]]
+    for arguments in usages:
         with pytest.raises(SystemExit) as caught:
             cli.main(arguments)
         assert caught.value.code == 2

@@ -151,7 +151,7 @@ def _described(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, **changes: objec
     (library / "lib-dynload").mkdir(parents=True)
     (library / "os.py").write_text("")
     (library / "link.py").symlink_to("nowhere.py")
-    asked = {
+    asked: dict[str, object] = {
         "implementation": "cpython",
         "version": "3.8.1",
         "series": "3.8",

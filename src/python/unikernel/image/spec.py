@@ -154,9 +154,10 @@ class ImageSpec:
     def read(cls, path: Path) -> ImageSpec:
         try:
             document: dict[str, Any] = json.loads(path.read_text())
-            network = document.pop("network", {})
+            network: dict[str, Any] = document.pop("network", {})
+            network["nameservers"] = tuple(network.get("nameservers", ()))
             spec = cls(
-                network=Network(**{**network, "nameservers": tuple(network.get("nameservers", ()))}),
+                network=Network(**network),
                 ports=tuple(Port(**port) for port in document.pop("ports", ())),
                 arguments=tuple(document.pop("arguments", ())),
                 kernel_parameters=tuple(document.pop("kernel_parameters", ())),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ _SOURCES = sorted(glob.glob("/usr/src/linux-source-*.tar.xz"))
 
 
 @pytest.fixture(scope="module", params=_SOURCES or ["none"])
-def kconfig(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def kconfig(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("kconfig")
     pack_kconfig(Path(request.param), directory / "kconfig.tar", tar="tar", scratch=directory)
     return directory / "kconfig.tar"

@@ -55,7 +55,7 @@ class LayerIndex:
     archive_sha256: str = ""
 
     def write(self, path: Path) -> None:
-        document = {"version": INDEX_VERSION, **asdict(self)}
+        document: dict[str, Any] = {"version": INDEX_VERSION, **asdict(self)}
         document["entries"] = [{key: value for key, value in asdict(entry).items() if value is not None} for entry in self.entries]
         path.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
 
