@@ -4,9 +4,10 @@ Standard input: NUL-separated triples of source file, file to write, and the pat
 not compile are named on standard output, one line each, and skipped, as an installer does.
 """
 
+import sys
+
 import _frozen_importlib_external as importlib_external  # type: ignore[import]
 import _imp
-import sys
 
 
 def main() -> None:
