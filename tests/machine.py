@@ -24,10 +24,10 @@ def free_port() -> int:
 
 
 class Machine:
-    """`unikernel run IMAGE OPTIONS -- ARGUMENTS` as a child process."""
+    """`unikernel run IMAGE OPTIONS -- ARGUMENTS` as a child process, under QEMU's own emulation: it is everywhere the same."""
 
     def __init__(self, image: str | Path, *, options: Sequence[str] = (), arguments: Sequence[str] = ()) -> None:
-        self._command = [sys.executable, "-m", "unikernel", "run", *options, str(image), "--", *arguments]
+        self._command = [sys.executable, "-m", "unikernel", "run", "--accel", "tcg", *options, str(image), "--", *arguments]
         self._console: list[str] = []
         self._changed = threading.Condition()
         self._ended = False

@@ -42,6 +42,9 @@ def _value(command: list[str], option: str) -> str:
     return command[command.index(option) + 1]
 
 
+MICROVM = find_library_os("linux").machines["microvm"]
+
+
 def test_an_image_is_booted_as_it_says() -> None:
     command = _command(_manifest(memory_bytes=(64 << 20) + 1, cpus=2))
     assert command[0] == "qemu"
@@ -133,12 +136,12 @@ def test_a_port_cannot_be_forwarded_twice() -> None:
 
 
 def test_an_accelerator_that_is_asked_for_is_not_questioned() -> None:
-    assert choose_accelerator("tcg", "/none/qemu") == "tcg"
-    assert choose_accelerator("kvm", "/none/qemu") == "kvm"
+    assert choose_accelerator("tcg", "/none/qemu", MICROVM, Path("/none/image")) == "tcg"
+    assert choose_accelerator("kvm", "/none/qemu", MICROVM, Path("/none/image")) == "kvm"
 
 
 def test_without_a_qemu_that_runs_a_guest_under_kvm_its_own_emulation_is_taken() -> None:
-    assert choose_accelerator("auto", "/none/qemu") == "tcg"
+    assert choose_accelerator("auto", "/none/qemu", MICROVM, Path("/none/image")) == "tcg"
 
 
 def _image(tmp_path: Path, **changes: object) -> Path:
