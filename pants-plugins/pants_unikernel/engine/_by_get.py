@@ -9,7 +9,6 @@ from pants.backend.python.util_rules.pex import PexRequest, VenvPex, VenvPexProc
 from pants.backend.python.util_rules.pex_environment import PythonExecutable
 from pants.core.goals.package import BuiltPackage, EnvironmentAwarePackageRequest, PackageFieldSet
 from pants.core.util_rules.source_files import SourceFiles, SourceFilesRequest
-from pants.core.util_rules.stripped_source_files import StrippedSourceFiles
 from pants.core.util_rules.system_binaries import BinaryPathRequest, BinaryPaths
 from pants.engine.addresses import Address, Addresses, UnparsedAddressInputs
 from pants.engine.env_vars import EnvironmentVars, EnvironmentVarsRequest
@@ -26,7 +25,6 @@ from pants.engine.fs import (
     MergeDigests,
     PathGlobs,
     RemovePrefix,
-    Snapshot,
 )
 from pants.engine.process import FallibleProcessResult, Process, ProcessResult
 from pants.engine.rules import Get, MultiGet
@@ -59,18 +57,6 @@ async def add_prefix(digest: Digest, prefix: str) -> Digest:
 
 async def remove_prefix(digest: Digest, prefix: str) -> Digest:
     return await Get(Digest, RemovePrefix(digest, prefix))
-
-
-async def subset_digest(request: DigestSubset) -> Digest:
-    return await Get(Digest, DigestSubset, request)
-
-
-async def snapshot_digest(digest: Digest) -> Snapshot:
-    return await Get(Snapshot, Digest, digest)
-
-
-async def digest_contents(digest: Digest) -> DigestContents:
-    return await Get(DigestContents, Digest, digest)
 
 
 async def file_content(digest: Digest, path: str) -> bytes:
@@ -167,10 +153,6 @@ async def source_files(request: SourceFilesRequest) -> SourceFiles:
 
 async def source_files_of_each(requests: Iterable[SourceFilesRequest]) -> tuple[SourceFiles, ...]:
     return await MultiGet(Get(SourceFiles, SourceFilesRequest, request) for request in requests)
-
-
-async def stripped_source_files(request: SourceFilesRequest) -> StrippedSourceFiles:
-    return await Get(StrippedSourceFiles, SourceFilesRequest, request)
 
 
 async def source_roots(request: SourceRootsRequest) -> SourceRootsResult:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 
-from pants.engine.addresses import Address
 from pants.engine.process import FallibleProcessResult, Process
 
 from pants_unikernel import engine
@@ -35,7 +34,3 @@ def message_of(stderr: str) -> str:
     if stderr.startswith(_PREFIX) and start < 0:
         start = 0
     return stderr[start:].strip()[len(_PREFIX) :] if start >= 0 else stderr
-
-
-def describe(address: Address) -> str:
-    return str(address)
