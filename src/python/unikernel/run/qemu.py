@@ -64,7 +64,8 @@ def run_image(image: Path, options: RunOptions) -> int:
     if program is None:
         raise UnikernelError(f"There is no {machine.program} on PATH; on Debian the package qemu-system-x86 brings it.")
     check_ports(ports, options.host)
-    accelerator = choose_accelerator(options.accelerator, program, machine, image)
+    memory = _memory(manifest, options)
+    accelerator = choose_accelerator(options.accelerator, program, machine, image, memory)
     with tempfile.TemporaryDirectory(prefix="unikernel-run-") as scratch:
         status_file = Path(scratch, "status")
         argv = qemu_command(program, machine, image, manifest, options, ports, accelerator)
@@ -87,9 +88,8 @@ def qemu_command(
     accelerator: str,
 ) -> list[str]:
     """QEMU's command line, without the channel for the exit status."""
-    memory = options.memory or manifest.memory_bytes
     argv = [program, "-M", machine.machine, "-accel", accelerator, "-cpu", machine.cpu[accelerator]]
-    argv += ["-m", f"{-(-memory // _MEMORY_STEP)}M", "-smp", str(options.cpus or manifest.cpus or 1), *machine.arguments]
+    argv += ["-m", _memory(manifest, options), "-smp", str(options.cpus or manifest.cpus or 1), *machine.arguments]
     argv += ["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console", "-kernel", str(image)]
     if manifest.network.mode != "none":
         argv += ["-netdev", _netdev(manifest, ports, options.host), "-device", f"{machine.network_device},netdev=net0"]
@@ -102,6 +102,11 @@ def qemu_command(
     if appended:
         argv += ["-append", appended]
     return argv
+
+
+def _memory(manifest: Manifest, options: RunOptions) -> str:
+    """As QEMU takes it, in whole MiB."""
+    return f"{-(-(options.memory or manifest.memory_bytes) // _MEMORY_STEP)}M"
 
 
 def _machine(machines: dict[str, QemuMachine], name: str | None) -> QemuMachine:
@@ -163,22 +168,22 @@ def check_ports(ports: Sequence[Port], host: str) -> None:
                 ) from error
 
 
-def choose_accelerator(wanted: str, program: str, machine: QemuMachine, image: Path) -> str:
+def choose_accelerator(wanted: str, program: str, machine: QemuMachine, image: Path, memory: str) -> str:
     """ "auto" is KVM where it boots this image's kernel, and TCG, with a line that says so, where not: /dev/kvm alone proves nothing."""
     if wanted != "auto":
         return wanted
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         return "tcg"
-    if _kvm_boots(program, machine, image):
+    if _kvm_boots(program, machine, image, memory):
         return "kvm"
     print("unikernel: /dev/kvm is there but runs no guest; using QEMU's own emulation (TCG), which is slower", file=sys.stderr)
     return "tcg"
 
 
-def _kvm_boots(program: str, machine: QemuMachine, image: Path) -> bool:
+def _kvm_boots(program: str, machine: QemuMachine, image: Path, memory: str) -> bool:
     """Boots the image's kernel without an init, and sees whether it gets as far as to panic about that. A boot sector proves less:
     there are machines where KVM runs one and fails in a kernel ("KVM internal error", and then silence)."""
-    command = [program, "-M", machine.machine, "-accel", "kvm", "-cpu", machine.cpu["kvm"], "-m", "512", *machine.arguments]
+    command = [program, "-M", machine.machine, "-accel", "kvm", "-cpu", machine.cpu["kvm"], "-m", memory, *machine.arguments]
     command += ["-serial", "stdio", "-kernel", str(image), "-append", "rdinit=/nonexistent"]
     try:
         process = subprocess.Popen(

@@ -136,12 +136,12 @@ def test_a_port_cannot_be_forwarded_twice() -> None:
 
 
 def test_an_accelerator_that_is_asked_for_is_not_questioned() -> None:
-    assert choose_accelerator("tcg", "/none/qemu", MICROVM, Path("/none/image")) == "tcg"
-    assert choose_accelerator("kvm", "/none/qemu", MICROVM, Path("/none/image")) == "kvm"
+    assert choose_accelerator("tcg", "/none/qemu", MICROVM, Path("/none/image"), "64M") == "tcg"
+    assert choose_accelerator("kvm", "/none/qemu", MICROVM, Path("/none/image"), "64M") == "kvm"
 
 
 def test_without_a_qemu_that_runs_a_guest_under_kvm_its_own_emulation_is_taken() -> None:
-    assert choose_accelerator("auto", "/none/qemu", MICROVM, Path("/none/image")) == "tcg"
+    assert choose_accelerator("auto", "/none/qemu", MICROVM, Path("/none/image"), "64M") == "tcg"
 
 
 def _image(tmp_path: Path, **changes: object) -> Path:
