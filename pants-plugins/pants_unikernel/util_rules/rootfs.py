@@ -228,15 +228,18 @@ async def _unmet_needs(layers: Iterable[RootfsLayer]) -> dict[str, Any]:
     provides = {soname for index in indexes for soname in index["provides"]}
     paths = {entry["path"] for index in indexes for entry in index["entries"]}
     needs: dict[str, str] = {}
+    searched: dict[str, Any] = {}
     loaders: dict[str, str] = {}
     for index in indexes:
         for soname, needed_by in sorted(index["needs"].items()):
-            if soname not in provides:
-                needs.setdefault(soname, needed_by)
+            if soname not in provides and soname not in needs:
+                needs[soname] = needed_by
+                if soname in index["searched"]:
+                    searched[soname] = index["searched"][soname]
         for loader, needed_by in sorted(index["programs"].items()):
             if loader not in paths:
                 loaders.setdefault(loader, needed_by)
-    return {"needs": needs, "loaders": loaders, "provides": sorted(provides), "machine": MACHINE}
+    return {"needs": needs, "searched": searched, "loaders": loaders, "provides": sorted(provides), "machine": MACHINE}
 
 
 # --- extra files --------------------------------------------------------------------------------------------------

@@ -224,6 +224,13 @@ def _distributions_layer(arguments: argparse.Namespace) -> int:
     with scratch_directory() as scratch:
         layer, index = build_distributions_layer(arguments.distributions, PythonRuntime.load(arguments.runtime), Path(scratch))
         layer.write(arguments.output, index)
+    for name, files in index.facts["replaced"].items():
+        more = f" and {len(files) - 3} more" if len(files) > 3 else ""
+        print(
+            f"unikernel: {name} brings files that another distribution brings otherwise, and that one's are used: "
+            f"{', '.join(files[:3])}{more}",
+            file=sys.stderr,
+        )
     return 0
 
 
@@ -239,7 +246,10 @@ def _describe_libraries(arguments: argparse.Namespace) -> int:
     from unikernel.host.libraries import describe_libraries
 
     needs = json.loads(arguments.needs.read_text())
-    arguments.output.write_text(describe_libraries(needs["needs"], needs["loaders"], needs["provides"], needs["machine"]).to_json())
+    description = describe_libraries(
+        needs["needs"], needs["loaders"], needs["provides"], needs["machine"], searched=needs["searched"]
+    )
+    arguments.output.write_text(description.to_json())
     return 0
 
 

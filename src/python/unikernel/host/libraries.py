@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from unikernel.digests import file_sha256
@@ -13,7 +13,7 @@ from unikernel.elf import ElfFacts, ElfKind
 from unikernel.errors import UnikernelError
 from unikernel.rootfs.elf_scan import note_tls, scan_elf_files
 from unikernel.rootfs.layer import Layer, LayerIndex
-from unikernel.rootfs.libraries import close_over, library_directory
+from unikernel.rootfs.libraries import close_over, default_directories, library_directory
 
 
 @dataclass(frozen=True)
@@ -46,22 +46,29 @@ def describe_libraries(
     provides: Sequence[str],
     machine: str,
     root: Path = Path("/"),
+    searched: Mapping[str, Mapping[str, Sequence[str]]] | None = None,
 ) -> LibrariesDescription:
     """The libraries that `needs` (soname -> who needs it) lead to, with the loaders (path -> who asks for it) that load them.
 
-    What other layers already have is in `provides`. Raises UnikernelError naming each library that is nowhere, and who needs it.
+    `searched` has the directories in which the loader looks for a needed name before its own: see LayerIndex. What other layers
+    already have is in `provides`. Raises UnikernelError naming each library that is nowhere, and who needs it.
     """
     loader = next(iter(sorted(loaders)), None)
     asking = ElfFacts(ElfKind.DYNAMIC, machine, 64, loader, None, (), (), ())
-    closure = close_over(
-        [(soname, needed_by, asking) for soname, needed_by in sorted(needs.items())], provides, machine, loader, root
-    )
+    needed = []
+    for soname, needed_by in sorted(needs.items()):
+        directories = (searched or {}).get(soname, {})
+        rpath, runpath = (tuple(directories.get(name, ())) for name in ("rpath", "runpath"))
+        needed.append((soname, needed_by, replace(asking, rpath=rpath, runpath=runpath)))
+    closure = close_over(needed, provides, machine, loader, root)
     lost = dict(closure.missing)
     libraries = []
     directory = library_directory(closure, loader, machine, root)
+    defaults = default_directories(machine, root, loader)
     for soname, library in sorted(closure.libraries.items()):
-        # A needed name with a slash is looked for there and nowhere else.
-        destination = library.path if "/" in soname else f"{directory}/{soname}"
+        # One that was found by a path (in its needed name, or an RPATH) is found by that in the image too.
+        by_path = "/" in soname or os.path.dirname(library.path) not in defaults
+        destination = library.path if by_path else f"{directory}/{soname}"
         libraries.append(DescribedLibrary(soname, destination, library.real_path, file_sha256(Path(library.real_path))))
     for path, needed_by in sorted(loaders.items()):
         source = Path(os.path.realpath(root / path.lstrip("/")))

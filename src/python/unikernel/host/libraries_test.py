@@ -121,6 +121,28 @@ def test_a_library_needed_by_an_absolute_path_goes_there(tmp_path: Path) -> None
     check_needs([LayerIndex("application", [], needs={name: "/app/a"}), index])
 
 
+@pytest.mark.parametrize("tags", ["--disable-new-dtags", "--enable-new-dtags"])
+def test_libraries_in_an_absolute_search_path_of_the_program_are_found_and_stay_there(tmp_path: Path, tags: str) -> None:
+    vendor = tmp_path / "opt/vendor"
+    inner = shared_library(vendor / "libinner.so", "inner")
+    outer = shared_library(vendor / "libouter.so", "outer", "-Wl,-rpath,$ORIGIN", f"-Wl,{tags}", needs=[inner])
+    application = Layer("application")
+    flags = [f"-Wl,-rpath,$ORIGIN/lib:{vendor}", f"-Wl,{tags}"]
+    application.add_file("/app/a", linked_program(tmp_path / "a", [outer], *flags))
+    needs = LayerIndex("application", [])
+    scan_elf_files(application, needs, "x86_64", ["/app/a"])
+    name = "rpath" if tags == "--disable-new-dtags" else "runpath"
+    assert needs.searched["libouter.so"][name] == [str(vendor)]
+    with pytest.raises(UnikernelError, match="/app/a needs libouter.so"):
+        describe_libraries(needs.needs, needs.programs, (), "x86_64")
+    description = describe_libraries(needs.needs, needs.programs, (), "x86_64", searched=needs.searched)
+    destinations = {library.soname: library.destination for library in description.libraries}
+    assert destinations["libouter.so"] == str(vendor / "libouter.so")
+    assert destinations["libinner.so"] == str(vendor / "libinner.so")
+    assert destinations["libc.so.6"].startswith(("/lib", "/usr/lib"))
+    check_needs([needs, _captured(description, tmp_path)])
+
+
 def test_a_change_of_the_machine_after_the_description_is_noticed(tmp_path: Path) -> None:
     library = shared_library(tmp_path / "usr/lib/liba.so", "a")
     description = describe_libraries({"liba.so": "/app/a"}, {}, (), "x86_64", tmp_path)

@@ -29,10 +29,10 @@ def build_distributions_layer(archive: Path, runtime: PythonRuntime, scratch: Pa
     facts = runtime.facts
     check_interpreter(constraints, facts.version)
     names = select_wheels([path.name for path in raw.iterdir()], facts.tags, facts.version)
-    for name in names:
-        unpack_wheel(raw / name, site_packages)
+    replaced = {name: unpack_wheel(raw / name, site_packages) for name in names}
     layer = Layer("distributions")
     index = LayerIndex("distributions", [], facts={"distributions": names})
+    index.facts["replaced"] = {name: files for name, files in replaced.items() if files}
     index.facts["uncompiled"] = add_python_tree(layer, facts.site_packages, site_packages, runtime, scratch)
     found = scan_elf_files(layer, index, facts.machine)
     note_tls(layer, index, found)

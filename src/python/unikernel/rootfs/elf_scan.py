@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Iterable
 from pathlib import Path
 
 from unikernel.elf import ELF_MAGIC, ElfFacts, ElfKind, openssl_directory, read_elf, speaks_tls
@@ -100,9 +101,17 @@ def _resolve_inside(layer: Layer, index: LayerIndex, facts: dict[str, ElfFacts],
             # Python imports a wheel's libraries from wherever they are (preloaded, or by an RPATH of another module).
             if soname in index.provides:
                 found.append(index.provides[soname])
-            else:
-                index.needs.setdefault(soname, path)
+            elif soname not in index.needs:
+                index.needs[soname] = path
+                searched = {"rpath": _absolute(elf.rpath, elf.machine), "runpath": _absolute(elf.runpath, elf.machine)}
+                if any(searched.values()):
+                    index.searched[soname] = searched
     return found
+
+
+def _absolute(entries: Iterable[str], machine: str) -> list[str]:
+    """Those entries of a search path that mean the same directory wherever the file that has them is."""
+    return [expand_search_path(entry, "/", machine) for entry in entries if entry.startswith("/") and "ORIGIN" not in entry]
 
 
 def follow(layer: Layer, path: str) -> str:

@@ -40,14 +40,17 @@ class LayerIndex:
     """What is known of a layer without opening its archive.
 
     `provides` are the shared libraries in it (soname -> path), `needs` those it needs from other layers (soname -> path of the file
-    that needs it first), `programs` interpreters that must exist (path -> who needs it). `tls` tells that something in the layer can
-    speak TLS and will look for certificates. `facts` holds what the kind of layer has to say (start command, versions, ...).
+    that needs it first), and `searched` the absolute directories that this file's RPATH and RUNPATH add to the search for it (soname
+    -> {"rpath": [...], "runpath": [...]}). `programs` are interpreters that must exist (path -> who needs it). `tls` tells that
+    something in the layer can speak TLS and will look for certificates. `facts` holds what the kind of layer has to say (start
+    command, versions, ...).
     """
 
     name: str
     entries: list[IndexEntry]
     provides: dict[str, str] = field(default_factory=dict)
     needs: dict[str, str] = field(default_factory=dict)
+    searched: dict[str, dict[str, list[str]]] = field(default_factory=dict)
     programs: dict[str, str] = field(default_factory=dict)
     tls: bool = False
     facts: dict[str, Any] = field(default_factory=dict)

@@ -117,8 +117,12 @@ def read_pex_info(path: Path) -> PexFacts:
     )
 
 
-def unpack_wheel(source: Path, destination: Path) -> None:
-    """The files that an installed wheel puts on `sys.path`, from an installed wheel's directory, or from a zip of one."""
+def unpack_wheel(source: Path, destination: Path) -> list[str]:
+    """The files that an installed wheel puts on `sys.path`, from an installed wheel's directory, or from a zip of one.
+
+    A file that is there already stays, as an import would find it first. Returns the names of those that this wheel has otherwise.
+    """
+    differing = []
     for member in _members(source):
         name = member.name
         parts = name.split("/")
@@ -130,10 +134,11 @@ def unpack_wheel(source: Path, destination: Path) -> None:
                 continue
             name = "/".join(parts[2:])
         target = destination / name
-        if target.exists() and not name.endswith("__init__.py"):
-            if target.read_bytes() != member.content:
-                raise UnikernelError(f"Two distributions of the application both bring {name}, and not the same.")
-            continue
-        # Distributions share a namespace package: its marker must not take the place of one that has content.
-        if not target.exists() or member.content.strip():
+        if not target.exists():
             member.write(target)
+        elif name.endswith("__init__.py") and not target.read_bytes().strip():
+            # Distributions share a namespace package: an empty marker gives way to one that has content.
+            member.write(target)
+        elif target.read_bytes() != member.content and not (name.endswith("__init__.py") and not member.content.strip()):
+            differing.append(name)
+    return differing

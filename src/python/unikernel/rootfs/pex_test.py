@@ -128,11 +128,11 @@ def test_distributions_share_a_namespace_package(tmp_path: Path) -> None:
     }
 
 
-def test_two_distributions_with_different_modules_of_one_name_are_refused(tmp_path: Path) -> None:
-    write_tree(tmp_path / "a", {"same.py": "1", "differs.py": "1"})
+def test_of_two_distributions_with_one_file_the_first_wins_and_the_other_is_told(tmp_path: Path) -> None:
+    write_tree(tmp_path / "a", {"same.py": "1", "tests/differs.py": "1", "ns/__init__.py": "a"})
     write_tree(tmp_path / "b", {"same.py": "1"})
-    write_tree(tmp_path / "c", {"differs.py": "2"})
-    unpack_wheel(tmp_path / "a", tmp_path / "site")
-    unpack_wheel(tmp_path / "b", tmp_path / "site")
-    with pytest.raises(UnikernelError, match="both bring differs.py"):
-        unpack_wheel(tmp_path / "c", tmp_path / "site")
+    write_tree(tmp_path / "c", {"tests/differs.py": "2", "ns/__init__.py": "c"})
+    assert unpack_wheel(tmp_path / "a", tmp_path / "site") == []
+    assert unpack_wheel(tmp_path / "b", tmp_path / "site") == []
+    assert unpack_wheel(tmp_path / "c", tmp_path / "site") == ["ns/__init__.py", "tests/differs.py"]
+    assert _files(tmp_path / "site") == {"same.py": "1", "tests/differs.py": "1", "ns/__init__.py": "a"}
