@@ -33,7 +33,8 @@ class PantsProject:
         """With `isolated`, Pants can import only what it is installed with: nothing of this repository."""
         self.root = root
         self._environment = {key: os.environ[key] for key in _INHERITED if key in os.environ}
-        self._environment.update(environment or {})
+        # Pants 2.17 warns that it was not started by its own launcher, which downloads from the internet.
+        self._environment.update({"NO_SCIE_WARNING": "1", **(environment or {})})
         ours = {str(source_root) for source_root in PLUGIN_SOURCE_ROOTS} | {os.getcwd()} if isolated else set()
         self._environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path and path not in ours)
         root.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ CONFIGURATION = """\
 [GLOBAL]
 pants_version = "2.17.1"
 plugins = ["pants-unikernel==0.1.0"]
-backend_packages = ["pants.backend.python", "pants_unikernel"]
+backend_packages = ["pants_unikernel"]
 
 [python-repos]
 find_links = ["file://{wheels}"]

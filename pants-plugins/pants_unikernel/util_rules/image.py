@@ -49,8 +49,11 @@ from pants_unikernel.util_rules.rootfs import (
     libraries_layer,
     package_app,
     python_layer,
+    read_indexes,
 )
 from pants_unikernel.util_rules.toolchain import InitToolchain, KernelToolchain, LinkToolchain
+from unikernel.errors import UnikernelError
+from unikernel.image.limits import choose_memory
 from unikernel.image.spec import ImageSpec
 from unikernel.linux.configuration import parse_option
 
@@ -136,8 +139,11 @@ def kernel_options(field_set: UnikernelImageFieldSet, linux: UnikernelLinux) -> 
             raise UnikernelBuildError(f"[unikernel-linux].kernel_config: {error}.") from error
         options[symbol] = value
     options.update(parse_option(text) for text in field_set.kernel_config.value or ())
-    if field_set.cpus.value > 1:
-        options.setdefault("CONFIG_SMP", "y")
+    if field_set.cpus.value > 1 and options.setdefault("CONFIG_SMP", "y") != "y":
+        raise UnikernelBuildError(
+            f"{field_set.address}: `cpus` is {field_set.cpus.value}, and `kernel_config` switches off what more than one CPU needs: "
+            "leave CONFIG_SMP out."
+        )
     return [f"{symbol}={value}" for symbol, value in sorted(options.items())]
 
 
@@ -146,6 +152,7 @@ async def build_image(field_set: UnikernelImageFieldSet, tools: UnikernelTools) 
     options = kernel_options(field_set, tools.linux)
     app = await package_app(field_set.app, tools.python_setup)
     layers = await _layers(field_set, app, tools)
+    await _check(field_set, layers)
     kit = await build_linux_kit(options, origin, tools.linux, tools.kernel_toolchain)
     init = await build_init(tools.init_toolchain)
     return await _link(field_set, layers, kit, init, tools)
@@ -166,6 +173,15 @@ async def _layers(field_set: UnikernelImageFieldSet, app: PackagedApp, tools: Un
     files = await files_layer(field_set.files, toolkit)
     libraries = await libraries_layer([*layers, *([files] if files else [])], origin, toolkit)
     return [*layers, *([libraries] if libraries else []), *([files] if files else [])]
+
+
+async def _check(field_set: UnikernelImageFieldSet, layers: list[RootfsLayer]) -> None:
+    """What the link would find out, before a kernel is compiled for it."""
+    indexes = await read_indexes(layers)
+    try:
+        choose_memory(field_set.memory.bytes, sum(index.archive_size for index in indexes), indexes)
+    except UnikernelError as error:
+        raise UnikernelBuildError(f"{field_set.address}: {error}") from error
 
 
 async def _link(

@@ -65,7 +65,8 @@ def test_target_overrides_the_options_of_the_repository() -> None:
 
 def test_several_cpus_get_a_kernel_for_several_processors() -> None:
     assert kernel_options(field_set(cpus=4), linux()) == ["CONFIG_SMP=y"]
-    assert kernel_options(field_set(cpus=4, kernel_config=["CONFIG_SMP=n"]), linux()) == ["CONFIG_SMP=n"]
+    with pytest.raises(UnikernelBuildError, match="services/web:unikernel: `cpus` is 4, and `kernel_config` switches off"):
+        kernel_options(field_set(cpus=4, kernel_config=["CONFIG_SMP=n"]), linux())
 
 
 def test_option_of_the_repository_that_makes_no_sense_names_itself() -> None:

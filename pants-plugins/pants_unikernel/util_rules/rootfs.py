@@ -24,6 +24,7 @@ from pants_unikernel.target_types import UnikernelImageAppField, UnikernelImageF
 from pants_unikernel.util_rules.failures import UnikernelBuildError, run_step
 from pants_unikernel.util_rules.toolchain import LinkToolchain
 from unikernel.rootfs.files import PlacedFile, to_json
+from unikernel.rootfs.layer import LayerIndex
 
 _ARTIFACTS = "artifacts"
 _RUNTIME = "__python"
@@ -196,9 +197,17 @@ async def _distributions_layer(raw: Digest, runtime: PythonRuntime, origin: str,
 # --- shared libraries ---------------------------------------------------------------------------------------------
 
 
+async def read_indexes(layers: Iterable[RootfsLayer]) -> list[LayerIndex]:
+    indexes = []
+    for layer in layers:
+        path = f"{layer.name}.json"
+        indexes.append(LayerIndex.parse(await engine.file_content(layer.digest, path), path))
+    return indexes
+
+
 async def libraries_layer(layers: Iterable[RootfsLayer], origin: str, toolkit: Toolkit) -> RootfsLayer | None:
     """What the layers need and none of them has, from this machine; None when there is nothing."""
-    needs = await _unmet_needs(layers)
+    needs = _unmet_needs(await read_indexes(layers))
     if not needs["needs"] and not needs["loaders"]:
         return None
     content = json.dumps(needs, indent=1, sort_keys=True).encode()
@@ -221,22 +230,20 @@ async def libraries_layer(layers: Iterable[RootfsLayer], origin: str, toolkit: T
     return RootfsLayer("libraries", (await run_step(capture, origin)).output_digest)
 
 
-async def _unmet_needs(layers: Iterable[RootfsLayer]) -> dict[str, Any]:
-    indexes = []
-    for layer in layers:
-        indexes.append(json.loads(await engine.file_content(layer.digest, f"{layer.name}.json")))
-    provides = {soname for index in indexes for soname in index["provides"]}
-    paths = {entry["path"] for index in indexes for entry in index["entries"]}
+def _unmet_needs(indexes: Iterable[LayerIndex]) -> dict[str, Any]:
+    indexes = tuple(indexes)
+    provides = {soname for index in indexes for soname in index.provides}
+    paths = {entry.path for index in indexes for entry in index.entries}
     needs: dict[str, str] = {}
     searched: dict[str, Any] = {}
     loaders: dict[str, str] = {}
     for index in indexes:
-        for soname, needed_by in sorted(index["needs"].items()):
+        for soname, needed_by in sorted(index.needs.items()):
             if soname not in provides and soname not in needs:
                 needs[soname] = needed_by
-                if soname in index["searched"]:
-                    searched[soname] = index["searched"][soname]
-        for loader, needed_by in sorted(index["programs"].items()):
+                if soname in index.searched:
+                    searched[soname] = index.searched[soname]
+        for loader, needed_by in sorted(index.programs.items()):
             if loader not in paths:
                 loaders.setdefault(loader, needed_by)
     return {"needs": needs, "searched": searched, "loaders": loaders, "provides": sorted(provides), "machine": MACHINE}

@@ -33,6 +33,8 @@ _KERNEL_TOOLS = {
     "tar": "tar",
     "xz": "xz-utils",
 }
+# Of the shell and what it calls (POSIX's utilities).
+_BASIC_DIRECTORIES = ("/usr/bin", "/bin")
 _VERSION_TEST = BinaryPathTest(["--version"])
 # The steps' own interpreter: which one it is does not matter, so its version is no part of the key.
 _PYTHON_TEST = BinaryPathTest(
@@ -43,15 +45,19 @@ _PYTHON_TEST = BinaryPathTest(
 
 @dataclass(frozen=True)
 class Toolchain:
-    """Paths by program name. `fingerprint` changes with the version of any of them."""
+    """Paths by program name. `fingerprint` changes with the version of any of them.
+
+    `directories` has those of the programs in the order in which they were searched: a program called by name is the same.
+    """
 
     paths: FrozenDict[str, str]
+    directories: tuple[str, ...]
     fingerprint: str
 
     @property
     def environment(self) -> dict[str, str]:
         """For a process that calls the programs by name; the fingerprint makes their versions part of its cache key."""
-        directories = dict.fromkeys(os.path.dirname(path) for path in self.paths.values())
+        directories = dict.fromkeys((*self.directories, *_BASIC_DIRECTORIES))
         return {"PATH": ":".join(directories), "UNIKERNEL_TOOLCHAIN": self.fingerprint}
 
 
@@ -97,6 +103,11 @@ def _paths(found: dict[str, BinaryPath]) -> FrozenDict[str, str]:
     return FrozenDict({name: path.path for name, path in sorted(found.items())})
 
 
+def _directories(found: dict[str, BinaryPath], search_path: tuple[str, ...]) -> tuple[str, ...]:
+    used = {os.path.dirname(path.path) for path in found.values()}
+    return tuple(directory for directory in search_path if directory.rstrip("/") in used)
+
+
 def _fingerprint(found: dict[str, BinaryPath]) -> str:
     text = "\n".join(f"{name} {path.fingerprint}" for name, path in sorted(found.items()) if name != "python3")
     return hashlib.sha256(text.encode()).hexdigest()
@@ -105,13 +116,13 @@ def _fingerprint(found: dict[str, BinaryPath]) -> str:
 @rule(desc="Find the linker", level=LogLevel.DEBUG)
 async def find_link_toolchain(environment: UnikernelLinux.EnvironmentAware) -> LinkToolchain:
     found = await _find(_LINK_TOOLS, environment.search_path, "link images")
-    return LinkToolchain(_paths(found), _fingerprint(found))
+    return LinkToolchain(_paths(found), _directories(found, environment.search_path), _fingerprint(found))
 
 
 @rule(desc="Find the kernel's compiler", level=LogLevel.DEBUG)
 async def find_kernel_toolchain(environment: UnikernelLinux.EnvironmentAware) -> KernelToolchain:
     found = await _find({**_KERNEL_TOOLS, **_LINK_TOOLS}, environment.search_path, "compile the kernel")
-    return KernelToolchain(_paths(found), _fingerprint(found))
+    return KernelToolchain(_paths(found), _directories(found, environment.search_path), _fingerprint(found))
 
 
 @rule(desc="Find a compiler for PID 1", level=LogLevel.DEBUG)
@@ -123,7 +134,8 @@ async def find_init_toolchain(linux: UnikernelLinux, environment: UnikernelLinux
     for paths in compilers:
         if paths.first_path is not None:
             found = {**tools, paths.binary_name: paths.first_path}
-            return InitToolchain(_paths(found), _fingerprint(found), compiler=paths.binary_name)
+            directories = _directories(found, environment.search_path)
+            return InitToolchain(_paths(found), directories, _fingerprint(found), compiler=paths.binary_name)
     raise UnikernelBuildError(
         f"None of the C compilers of [unikernel-linux].init_compiler ({', '.join(linux.init_compiler)}) is on "
         f"{':'.join(environment.search_path)}: install one (on Debian: apt-get install musl-tools)."

@@ -10,7 +10,7 @@ import pytest
 
 from unikernel.errors import UnikernelError
 from unikernel.host.libraries import LibrariesDescription, capture_libraries, describe_libraries
-from unikernel.image.link import check_needs
+from unikernel.image.limits import check_needs
 from unikernel.rootfs.elf_scan import scan_elf_files
 from unikernel.rootfs.layer import Layer, LayerIndex
 from unikernel.testing.programs import linked_program, program, shared_library

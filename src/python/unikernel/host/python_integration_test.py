@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from unikernel.host.python import capture_python, describe_python
-from unikernel.image.link import check_needs
+from unikernel.image.limits import check_needs
 from unikernel.rootfs.layer import LayerIndex
 from unikernel.rootfs.python_runtime import PythonRuntime, build_runtime_layer
 

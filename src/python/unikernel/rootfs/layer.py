@@ -64,7 +64,12 @@ class LayerIndex:
 
     @classmethod
     def read(cls, path: Path) -> LayerIndex:
-        document = json.loads(path.read_text())
+        return cls.parse(path.read_bytes(), str(path))
+
+    @classmethod
+    def parse(cls, content: bytes, path: str) -> LayerIndex:
+        """`path` says in an error where the content is from."""
+        document = json.loads(content)
         version = document.pop("version", None)
         if version != INDEX_VERSION:
             raise UnikernelError(f"{path} is an index of version {version}; this toolkit reads version {INDEX_VERSION}.")

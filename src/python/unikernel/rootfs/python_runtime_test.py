@@ -12,7 +12,7 @@ import pytest
 
 from unikernel.errors import UnikernelError
 from unikernel.host.python import capture_python, describe_python
-from unikernel.image.link import check_needs
+from unikernel.image.limits import check_needs
 from unikernel.rootfs.cpio import read_cpio_bytes
 from unikernel.rootfs.layer import Layer, LayerIndex
 from unikernel.rootfs.python_runtime import PythonRuntime, add_python_tree, build_runtime_layer

@@ -1,0 +1,57 @@
+"""What can be known of an image before it is linked, from the indexes of its layers alone: does it fit, is everything there."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from unikernel.errors import UnikernelError
+from unikernel.image.spec import format_size
+from unikernel.rootfs.layer import LayerIndex
+
+# KERNEL_IMAGE_SIZE (512 MiB, arch/x86/include/asm/page_64_types.h) less the kernel itself with its alignment: 460 MB linked and
+# booted, 520 MB did not.
+LARGEST_ROOTFS = 460 * 10**6
+# What a kernel and a small program need to themselves, beside the root file system; measured with a hello that boots.
+KERNEL_MEMORY = 14 * 2**20
+# What an image gets on top when it does not say how much memory it wants, and to what that is rounded up.
+_SPARE_MEMORY = 128 * 2**20
+_MEMORY_STEP = 64 * 2**20
+_PAGE = 4096
+
+
+def check_needs(indexes: Sequence[LayerIndex]) -> None:
+    """Raises UnikernelError when a shared library or a loader that a layer needs is in none of them."""
+    paths = {entry.path for index in indexes for entry in index.entries}
+    # A needed name may be a path.
+    provided = paths | {soname for index in indexes for soname in index.provides}
+    missing = sorted(
+        {(soname, path) for index in indexes for soname, path in index.needs.items() if soname not in provided}
+        | {(program, path) for index in indexes for program, path in index.programs.items() if program not in paths}
+    )
+    if missing:
+        raise UnikernelError(
+            "The image lacks shared libraries: " + "; ".join(f"{path} needs {name}" for name, path in missing) + "."
+        )
+
+
+def choose_memory(declared: int | None, size: int, indexes: Sequence[LayerIndex]) -> int:
+    """The image's memory in bytes. Raises UnikernelError when the rootfs fits neither the declared memory nor a kernel image.
+
+    At boot the archives, which are part of the kernel image, and the files unpacked from them are in memory at the same time.
+    """
+    if size > LARGEST_ROOTFS:
+        raise UnikernelError(
+            f"The root file system is {size / 10**6:.0f} MB, and at most {LARGEST_ROOTFS // 10**6} MB can be linked with a kernel: "
+            "leave out what the application does not need, or fetch large data at run time."
+        )
+    unpacked = sum(math.ceil(entry.size / _PAGE) * _PAGE for index in indexes for entry in index.entries)
+    needed = size + unpacked + KERNEL_MEMORY
+    if declared is None:
+        return math.ceil((needed + _SPARE_MEMORY) / _MEMORY_STEP) * _MEMORY_STEP
+    if declared < needed:
+        raise UnikernelError(
+            f"memory: {declared // 2**20} MiB are too small for this root file system, which needs at least {format_size(needed)} to "
+            f"boot ({format_size(size)} in the image, {format_size(unpacked)} unpacked, {format_size(KERNEL_MEMORY)} for the kernel)."
+        )
+    return declared

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import stat
+
+import pytest
+
+from unikernel.errors import UnikernelError
+from unikernel.image.limits import KERNEL_MEMORY, LARGEST_ROOTFS, check_needs, choose_memory
+from unikernel.rootfs.layer import IndexEntry, LayerIndex
+
+_MIB = 2**20
+
+
+def _index(name: str = "x", *sizes: int, **settings: object) -> LayerIndex:
+    entries = [IndexEntry(f"/{number}", stat.S_IFREG | 0o644, size) for number, size in enumerate(sizes)]
+    return LayerIndex(name, entries, **settings)  # type: ignore[arg-type]
+
+
+def test_needs_that_other_layers_provide_are_met() -> None:
+    check_needs(
+        [
+            _index("application", needs={"liba.so": "/app/a", "/opt/libb.so": "/app/a"}, programs={"/lib/ld.so": "/app/a"}),
+            _index("libraries", provides={"liba.so": "/usr/lib/liba.so"}),
+            LayerIndex("loader", [IndexEntry(path, stat.S_IFREG | 0o755) for path in ("/lib/ld.so", "/opt/libb.so")]),
+        ]
+    )
+
+
+def test_every_need_that_is_not_met_is_named_with_who_has_it() -> None:
+    with pytest.raises(UnikernelError) as caught:
+        check_needs(
+            [
+                _index("a", needs={"liba.so": "/app/a"}),
+                _index("b", programs={"/lib/ld.so": "/app/b"}, provides={"libc.so": "/x"}),
+            ]
+        )
+    assert "/app/a needs liba.so" in str(caught.value)
+    assert "/app/b needs /lib/ld.so" in str(caught.value)
+
+
+def test_memory_that_nobody_declares_leaves_room_and_is_round() -> None:
+    small = choose_memory(None, 1000, [_index("x", 1)])
+    assert small % (64 * _MIB) == 0
+    assert small >= KERNEL_MEMORY + 128 * _MIB
+    # An archive and what is unpacked from it are in memory at the same time.
+    assert choose_memory(None, 100 * _MIB, [_index("x", 100 * _MIB)]) >= small + 200 * _MIB - 64 * _MIB
+
+
+def test_declared_memory_is_taken_when_it_suffices() -> None:
+    # Each file takes whole pages.
+    least = 1000 + 2 * 4096 + KERNEL_MEMORY
+    assert choose_memory(least, 1000, [_index("x", 1, 4096, 0)]) == least
+    with pytest.raises(UnikernelError, match="memory: 14 MiB are too small .*at least 15 MiB") as caught:
+        choose_memory(least - 1, 1000, [_index("x", 1, 4096, 0)])
+    assert "14 MiB for the kernel" in str(caught.value)
+
+
+@pytest.mark.parametrize("declared", [None, 2**40])
+def test_a_root_file_system_that_no_kernel_can_hold_is_refused(declared: int | None) -> None:
+    with pytest.raises(UnikernelError, match="is 461 MB, and at most 460 MB can be linked"):
+        choose_memory(declared, LARGEST_ROOTFS + 10**6, [])
