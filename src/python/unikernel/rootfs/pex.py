@@ -134,11 +134,11 @@ def unpack_wheel(source: Path, destination: Path) -> list[str]:
                 continue
             name = "/".join(parts[2:])
         target = destination / name
-        if not target.exists():
+        there = target.read_bytes() if target.exists() else None
+        # Distributions share a namespace package: an empty marker gives way to one that has content.
+        is_marker = name.endswith("__init__.py")
+        if there is None or (is_marker and not there.strip()):
             member.write(target)
-        elif name.endswith("__init__.py") and not target.read_bytes().strip():
-            # Distributions share a namespace package: an empty marker gives way to one that has content.
-            member.write(target)
-        elif target.read_bytes() != member.content and not (name.endswith("__init__.py") and not member.content.strip()):
+        elif there != member.content and not (is_marker and not member.content.strip()):
             differing.append(name)
     return differing
