@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -95,6 +96,20 @@ def test_dynamically_linked_cplusplus_program_with_threads_and_exceptions() -> N
 def test_program_in_an_archive_with_its_working_directory() -> None:
     status, console = boot(f"{IMAGES}/archive.elf", arguments=["--status=5"])
     assert (status, "argument 0: /tests.images/dynamic-arguments" in console) == (5, True)
+
+
+def test_cpus_and_kernel_options_give_another_kernel() -> None:
+    assert boot(f"{IMAGES}/one-cpu.elf") == (0, "CPUs: 1\nIPv6: no\nunikernel: exited with status 0\n")
+    assert boot(f"{IMAGES}/two-cpus.elf") == (0, "CPUs: 2\nIPv6: yes\nunikernel: exited with status 0\n")
+    kits = {json.loads(Path(f"{IMAGES}/{name}.json").read_text())["library_os"]["kit_sha256"] for name in ("one-cpu", "two-cpus")}
+    assert len(kits) == 2
+
+
+def test_pid_1_takes_little_of_an_image() -> None:
+    """It is linked with musl: with glibc it would be twenty times as large."""
+    manifest = json.loads(Path(f"{SERVICES}.arguments/unikernel.json").read_text())
+    sizes = {layer["name"]: int(layer["size"]) for layer in manifest["rootfs"]["layers"]}
+    assert sizes["configuration"] < 60_000
 
 
 def test_out_of_memory_says_so() -> None:

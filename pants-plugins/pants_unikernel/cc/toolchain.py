@@ -162,7 +162,7 @@ def _first_driver(found: Sequence[BinaryPaths], *, language: str, option: str, s
     )
 
 
-async def _host_probe(search_path: Iterable[str], cache_scope: ProcessCacheScope) -> HostProbe:
+async def host_probe(search_path: Iterable[str], cache_scope: ProcessCacheScope) -> HostProbe:
     """The fingerprint script with an interpreter of the host."""
     request = BinaryPathRequest(
         binary_name="python3",
@@ -204,14 +204,9 @@ async def probe_host(probe: HostProbe, arguments: Iterable[str], *, search_path:
 async def find_host_cc_toolchain(cc: CCSubsystem, env_target: EnvironmentTarget) -> HostCCToolchain:
     searched = await expand_search_paths(cc.search_paths)
     names = (*cc.c_executable, *cc.cxx_executable, "as", "ld")
+    # They are not tried here: without a $PATH, a wrapper such as musl-gcc finds no compiler. The fingerprint runs them with one.
     found = await engine.find_binaries(
-        BinaryPathRequest(
-            binary_name=name,
-            search_path=searched,
-            check_file_entries=True,
-            test=BinaryPathTest(["--version"]),
-        )
-        for name in names
+        BinaryPathRequest(binary_name=name, search_path=searched, check_file_entries=True) for name in names
     )
     c_count, all_count = len(cc.c_executable), len(cc.c_executable) + len(cc.cxx_executable)
     c_driver = _first_driver(found[:c_count], language="C", option="c_executable", searched=searched)
@@ -223,7 +218,7 @@ async def find_host_cc_toolchain(cc: CCSubsystem, env_target: EnvironmentTarget)
     tools += [binary.first_path.path for binary in found[all_count:] if binary.first_path]
     search_path = tuple(FrozenOrderedSet(os.path.dirname(tool) for tool in tools if tool))
     drivers = [f"{name}={driver.path}" for name, driver in (("c", c_driver), ("c++", cxx_driver)) if driver.path]
-    probe = await _host_probe(searched, env_target.executable_search_path_cache_scope())
+    probe = await host_probe(searched, env_target.executable_search_path_cache_scope())
     fingerprint = await probe_host(
         probe, ["toolchain", *drivers], search_path=search_path, description="Fingerprint the C and C++ toolchain"
     )

@@ -116,7 +116,6 @@ async def toolkit_process(
     output_files: Iterable[str] = (),
     output_directories: Iterable[str] = (),
     append_only_caches: Mapping[str, str] | None = None,
-    concurrency_available: int = 0,
     cache_scope: ProcessCacheScope = ProcessCacheScope.SUCCESSFUL,
     level: LogLevel = LogLevel.INFO,
 ) -> Process:
@@ -131,7 +130,6 @@ async def toolkit_process(
             output_files=output_files,
             output_directories=output_directories,
             append_only_caches=append_only_caches,
-            concurrency_available=concurrency_available,
             cache_scope=cache_scope,
             level=level,
         )

@@ -19,7 +19,7 @@ def field_set(name: str = "unikernel", **fields: Any) -> UnikernelImageFieldSet:
 
 
 def linux(*kernel_config: str) -> UnikernelLinux:
-    return create_subsystem(UnikernelLinux, kernel_config=kernel_config)
+    return create_subsystem(UnikernelLinux, kernel_config=list(kernel_config))
 
 
 def test_fields_become_the_specification_of_an_image() -> None:

@@ -59,7 +59,6 @@ async def _step(
     output_files: Sequence[str] = (),
     output_directories: Sequence[str] = (),
     append_only_caches: Mapping[str, str] | None = None,
-    concurrency_available: int = 0,
     cache_scope: ProcessCacheScope = ProcessCacheScope.SUCCESSFUL,
 ) -> Process:
     """A process that runs `python -m unikernel.linux ARGV`: the standard library is all that it needs."""
@@ -72,7 +71,6 @@ async def _step(
         output_files=output_files,
         output_directories=output_directories,
         append_only_caches=append_only_caches,
-        concurrency_available=concurrency_available,
         cache_scope=cache_scope,
     )
 
@@ -119,13 +117,14 @@ async def build_linux_kit(options: Sequence[str], origin: str, linux: UnikernelL
     """The kit, below the directory `kit`. `origin` names the target whose `kernel_config` is at fault when it cannot be satisfied."""
     source = await kernel_source(linux, toolchain)
     config = await _resolve_configuration(source, options, origin, toolchain)
+    # Pants gives a process the share of the cores that is free when it starts, often one, and never more later. This one starts
+    # among many short ones and outlives them: it uses all cores.
     process = await _step(
         toolchain,
         [
             "build-kit",
             f"--source={source.path}",
             "--config=kernel.config",
-            "--jobs={pants_concurrency}",
             f"--make={toolchain.paths['make']}",
             f"--tar={toolchain.paths['tar']}",
             f"--output={KIT}",
@@ -134,8 +133,6 @@ async def build_linux_kit(options: Sequence[str], origin: str, linux: UnikernelL
         input_digest=await engine.merge_digests([source.digest, config]),
         sources=_KIT_SOURCES,
         output_directories=[KIT],
-        # `make` is given as many jobs as Pants has cores to spare.
-        concurrency_available=1024,
     )
     return (await run_step(process, origin)).output_digest
 

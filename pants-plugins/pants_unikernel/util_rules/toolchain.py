@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from pants.core.util_rules.environments import EnvironmentTarget
 from pants.core.util_rules.system_binaries import BinaryPath, BinaryPathRequest, BinaryPaths, BinaryPathTest
 from pants.engine.rules import Rule, collect_rules, rule
 from pants.engine.unions import UnionRule
@@ -14,6 +15,7 @@ from pants.util.frozendict import FrozenDict
 from pants.util.logging import LogLevel
 
 from pants_unikernel import engine
+from pants_unikernel.cc.toolchain import host_probe, probe_host
 from pants_unikernel.subsystems.linux import UnikernelLinux
 from pants_unikernel.util_rules.failures import UnikernelBuildError
 
@@ -126,16 +128,26 @@ async def find_kernel_toolchain(environment: UnikernelLinux.EnvironmentAware) ->
 
 
 @rule(desc="Find a compiler for PID 1", level=LogLevel.DEBUG)
-async def find_init_toolchain(linux: UnikernelLinux, environment: UnikernelLinux.EnvironmentAware) -> InitToolchain:
+async def find_init_toolchain(
+    linux: UnikernelLinux, environment: UnikernelLinux.EnvironmentAware, env_target: EnvironmentTarget
+) -> InitToolchain:
     tools = await _find({**_LINK_TOOLS, "python3": "python3"}, environment.search_path, "link PID 1")
+    # Not tried: without a $PATH, a wrapper such as musl-gcc finds no compiler.
     compilers = await engine.find_binaries(
-        BinaryPathRequest(binary_name=name, search_path=environment.search_path, test=_VERSION_TEST) for name in linux.init_compiler
+        BinaryPathRequest(binary_name=name, search_path=environment.search_path) for name in linux.init_compiler
     )
     for paths in compilers:
         if paths.first_path is not None:
             found = {**tools, paths.binary_name: paths.first_path}
-            directories = _directories(found, environment.search_path)
-            return InitToolchain(_paths(found), directories, _fingerprint(found), compiler=paths.binary_name)
+            directories = (*_directories(found, environment.search_path), *_BASIC_DIRECTORIES)
+            # With the C library that it links statically, of which a compiler's version says nothing.
+            fingerprint = await probe_host(
+                await host_probe(environment.search_path, env_target.executable_search_path_cache_scope()),
+                ["toolchain", f"c={paths.first_path.path}"],
+                search_path=directories,
+                description=f"Fingerprint {paths.binary_name}",
+            )
+            return InitToolchain(_paths(found), directories, fingerprint, compiler=paths.binary_name)
     raise UnikernelBuildError(
         f"None of the C compilers of [unikernel-linux].init_compiler ({', '.join(linux.init_compiler)}) is on "
         f"{':'.join(environment.search_path)}: install one (on Debian: apt-get install musl-tools)."

@@ -56,7 +56,7 @@ def add_linux_steps(add: Callable[..., argparse.ArgumentParser]) -> None:
     parser = add("build-kit", _build_kit, "Compile a kernel into a linkable kit.")
     parser.add_argument("--source", type=Path, required=True)
     parser.add_argument("--config", type=Path, required=True)
-    parser.add_argument("--jobs", type=int, required=True)
+    parser.add_argument("--jobs", type=int, help="how many compilers run at a time; one a core by default")
     parser.add_argument("--make", required=True)
     parser.add_argument("--tar", required=True)
     parser.add_argument("--output", type=Path, required=True)
@@ -105,7 +105,7 @@ def _build_kit(arguments: argparse.Namespace) -> int:
             arguments.source,
             arguments.config,
             arguments.output,
-            jobs=arguments.jobs,
+            jobs=arguments.jobs or len(os.sched_getaffinity(0)),
             environment={"PATH": os.environ.get("PATH", os.defpath)},
             make=arguments.make,
             tar=arguments.tar,

@@ -1,0 +1,130 @@
+"""Packages and runs images by the rules, with this machine's compilers and QEMU."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+from pants.backend.experimental.cc import register as cc_register
+from pants.core.goals import package, run
+from pants.core.goals.package import BuiltPackage
+from pants.core.goals.run import RunRequest
+from pants.core.target_types import ArchiveTarget, FileTarget
+from pants.core.target_types import rules as core_target_types_rules
+from pants.core.util_rules import archive, source_files, system_binaries
+from pants.engine.addresses import Address
+from pants.engine.fs import Digest, DigestContents
+from pants.engine.internals.scheduler import ExecutionError
+from pants.engine.rules import QueryRule
+from pants.testutil.rule_runner import RuleRunner
+
+from pants_unikernel import register
+from pants_unikernel.goals.package_image import BuiltUnikernelImage
+from pants_unikernel.util_rules.image import UnikernelImageFieldSet
+
+BUILD = """\
+cc_sources(name="sources")
+cc_binary(name="program", dependencies=[":sources"])
+file(name="settings", source="settings.conf")
+archive(name="tree", files=[":settings"], packages=[":program"], format="tar")
+unikernel_image(name="image", app=":program", args=["--loud"], network="none", memory="32M")
+unikernel_image(name="tree-image", app=":tree", executable="service/program", network="none", output_path="images/tree.elf")
+unikernel_image(
+    name="with-files", app=":program", network="none", files=[(":settings", "/etc/service/"), (":program", "/usr/bin/other", "0700")]
+)
+unikernel_image(name="clash", app=":program", network="none", files=[(":settings", "/etc/"), (":settings", "/etc/settings.conf")])
+"""
+SOURCE = "int main(void) { return 0; }\n"
+
+
+@pytest.fixture
+def rule_runner() -> RuleRunner:
+    rule_runner = RuleRunner(
+        rules=[
+            *archive.rules(),
+            *cc_register.rules(),
+            *core_target_types_rules(),
+            *package.rules(),
+            *register.rules(),
+            *run.rules(),
+            *source_files.rules(),
+            *system_binaries.rules(),
+            QueryRule(BuiltPackage, [UnikernelImageFieldSet]),
+            QueryRule(RunRequest, [UnikernelImageFieldSet]),
+        ],
+        target_types=[ArchiveTarget, FileTarget, *cc_register.target_types(), *register.target_types()],
+    )
+    rule_runner.set_options(["--source-root-patterns=/", "--cc-c-executable=['gcc']"], env_inherit={"PATH", "PYENV_ROOT", "HOME"})
+    rule_runner.write_files({"service/BUILD": BUILD, "service/main.c": SOURCE, "service/settings.conf": "loud = true\n"})
+    return rule_runner
+
+
+def field_set(rule_runner: RuleRunner, name: str) -> UnikernelImageFieldSet:
+    return UnikernelImageFieldSet.create(rule_runner.get_target(Address("service", target_name=name)))
+
+
+def built(rule_runner: RuleRunner, name: str) -> BuiltPackage:
+    return rule_runner.request(BuiltPackage, [field_set(rule_runner, name)])
+
+
+def contents(rule_runner: RuleRunner, digest: Digest) -> dict[str, bytes]:
+    return {file.path: file.content for file in rule_runner.request(DigestContents, [digest])}
+
+
+def manifest(rule_runner: RuleRunner, name: str) -> dict[str, Any]:
+    files = contents(rule_runner, built(rule_runner, name).digest)
+    (document,) = [content for path, content in files.items() if path.endswith(".json")]
+    return dict(json.loads(document))
+
+
+def layers(document: dict[str, Any]) -> Iterable[str]:
+    return [layer["name"] for layer in document["rootfs"]["layers"]]
+
+
+def test_package_is_an_image_and_its_manifest(rule_runner: RuleRunner) -> None:
+    image = built(rule_runner, "image")
+    files = contents(rule_runner, image.digest)
+    assert set(files) == {"service/image.elf", "service/image.json"}
+    assert [artifact.relpath for artifact in image.artifacts] == ["service/image.elf", "service/image.json"]
+    artifact = image.artifacts[0]
+    assert isinstance(artifact, BuiltUnikernelImage)
+    elf = files["service/image.elf"]
+    assert (artifact.size, artifact.sha256) == (len(elf), hashlib.sha256(elf).hexdigest())
+    assert artifact.sha256 in artifact.extra_log_lines[0]
+    document = json.loads(files["service/image.json"])
+    assert (document["name"], document["target"]) == ("image", "service:image")
+    assert document["start"]["program"] == "/app/program"
+    assert document["start"]["arguments"] == ["/app/program", "--loud"]
+    assert int(document["memory_bytes"]) == 32 << 20
+    assert list(layers(document)) == ["base", "application", "configuration"]
+
+
+def test_output_path_is_that_of_the_image_and_gives_that_of_the_manifest(rule_runner: RuleRunner) -> None:
+    image = built(rule_runner, "tree-image")
+    assert [artifact.relpath for artifact in image.artifacts] == ["images/tree.elf", "images/tree.json"]
+    assert manifest(rule_runner, "tree-image")["start"]["program"] == "/service/program"
+
+
+def test_extra_files_are_a_layer_of_their_own(rule_runner: RuleRunner) -> None:
+    document = manifest(rule_runner, "with-files")
+    assert list(layers(document)) == ["base", "application", "files", "configuration"]
+    # The application's layer is the same as that of the image without them.
+    digests = [
+        {layer["name"]: layer["sha256"] for layer in manifest(rule_runner, name)["rootfs"]["layers"]} for name in ("image", "with-files")
+    ]
+    assert digests[0]["application"] == digests[1]["application"]
+
+
+def test_two_files_that_end_up_at_one_place_are_an_error(rule_runner: RuleRunner) -> None:
+    with pytest.raises(ExecutionError, match="service:clash: the `files` field places both .* at /etc/settings.conf"):
+        built(rule_runner, "clash")
+
+
+def test_run_boots_the_packaged_image(rule_runner: RuleRunner) -> None:
+    request = rule_runner.request(RunRequest, [field_set(rule_runner, "image")])
+    assert request.args[-1] == "--"
+    assert "{chroot}/service/image.elf" in request.args
+    assert "run" in request.args
