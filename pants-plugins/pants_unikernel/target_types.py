@@ -224,8 +224,8 @@ class UnikernelImageMemoryField(StringField):
     alias = "memory"
     help = help_text(
         """
-        The memory that the image is run with, such as `"64M"`, `"512MiB"` or `"2G"`. It has to hold the root file system twice while the
-        image boots.
+        The memory that the image is run with, such as `"64M"`, `"512MiB"` or `"2G"`. It holds the root file system, the kernel, and what
+        the application needs.
 
         Without it: what the root file system needs, and 128 MiB for the application.
         """

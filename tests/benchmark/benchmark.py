@@ -27,14 +27,18 @@ from typing import Any, Callable
 import psutil
 import zstandard
 
+from benchmark.bzimage import build_bzimage, extract_initrd
 from machine import free_port
 from pants_project import PantsProject
 from sample_services import make_services_project
+from unikernel.image.manifest import read_manifest
 
 QEMU = ["qemu-system-x86_64", "-M", "microvm,acpi=off", "-accel", "tcg", "-cpu", "max", "-nodefaults", "-no-user-config"]
 QEMU += ["-display", "none", "-serial", "stdio", "-no-reboot"]
 # "12:34:56.78 [INFO] Starting: Link src/services/greeter:unikernel"
 _STEP = re.compile(r"(\d+):(\d+):(\d+\.\d+) \[INFO\] (Starting|Completed): (.*)")
+_RUN_INIT = re.compile(rb"\[ *(\d+\.\d+)\] Run /\.unikernel/init")
+_ROOTFS = re.compile(rb"Root file system: \d+ KiB in place in (\d+) us")
 _PATIENCE = 120
 
 
@@ -129,16 +133,21 @@ def sizes(image: Path) -> dict[str, float]:
 
 def seconds_to_line(command: list[str], text: bytes) -> float:
     """From the start of QEMU to the first line on the console that has `text`."""
+    return seconds_until(command, lambda console: text in console)
+
+
+def seconds_until(command: list[str], seen: Callable[[bytes], bool]) -> float:
+    """From the start of QEMU to when the console has what `seen` looks for. It is asked whenever more is there."""
     start = time.monotonic()
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert process.stdout is not None
     console = b""
     try:
-        while text not in console:
+        while not seen(console):
             ready, _, _ = select.select([process.stdout], [], [], _PATIENCE)
             data = os.read(process.stdout.fileno(), 65536) if ready else b""
             if not data:
-                raise SystemExit(f"no {text!r} on the console:\n{console.decode(errors='replace')}")
+                raise SystemExit(f"the machine ended, or nothing came any more:\n{console.decode(errors='replace')}")
             console += data
         return time.monotonic() - start
     finally:
@@ -180,6 +189,62 @@ def seconds_to_answer(image: Path, memory: str) -> tuple[float, float]:
         reader.join()
 
 
+def measure_bzimage(image: Path, runs: int) -> dict[str, Any]:
+    """An image against the same kernel as bzImage with the same root file system as initrd, in turn: machines are noisy."""
+    command_line = read_manifest(image).command_line
+    bzimage = build_bzimage(command_line)
+    with tempfile.TemporaryDirectory(prefix="unikernel-benchmark-") as scratch:
+        initrd = Path(scratch, "initrd")
+        extract_initrd(image, initrd)
+        commands = {
+            "image": [*QEMU, "-m", "32", "-kernel", str(image)],
+            "bzimage": [*QEMU, "-m", "32", "-kernel", str(bzimage), "-initrd", str(initrd), "-append", command_line],
+        }
+        times: dict[str, list[float]] = {name: [] for name in commands}
+        for _ in range(runs):
+            for name, command in commands.items():
+                times[name].append(seconds_to_line(command, b"argument 0"))
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    return {
+        "image_first_line": round(medians["image"], 3),
+        "bzimage_first_line": round(medians["bzimage"], 3),
+        "ratio": round(medians["image"] / medians["bzimage"], 3),
+    }
+
+
+def boot_breakdown(image: Path, memory: str, first_line: bytes, runs: int) -> dict[str, float]:
+    """Where the time to the first line goes, in seconds (medians). The kernel prints its log for it, which takes some time itself."""
+    samples = [_breakdown(image, memory, first_line) for _ in range(runs)]
+    return {name: round(statistics.median(sample[name] for sample in samples), 3) for name in samples[0]}
+
+
+def _breakdown(image: Path, memory: str, first_line: bytes) -> dict[str, float]:
+    network = ["-netdev", "user,id=n0", "-device", "virtio-net-device,netdev=n0"]
+    command = [*QEMU, "-m", memory, "-kernel", str(image), *network, "-append", "loglevel=7 printk.time=1"]
+    started: list[float] = []
+    console: list[bytes] = []
+
+    def at_start_of_init(text: bytes) -> bool:
+        if not started and _RUN_INIT.search(text):
+            started.append(time.monotonic() - begin)
+        console[:] = [text]
+        return first_line in text
+
+    begin = time.monotonic()
+    total = seconds_until(command, at_start_of_init)
+    run_init = _RUN_INIT.search(console[0])
+    rootfs = _ROOTFS.search(console[0])
+    if run_init is None or rootfs is None:
+        raise SystemExit(f"the kernel's log is not as expected:\n{console[0].decode(errors='replace')}")
+    kernel, laying_out = float(run_init[1]), int(rootfs[1]) / 10**6
+    return {
+        "qemu_firmware_and_loading": started[0] - kernel,
+        "kernel": kernel - laying_out,
+        "root_file_system": laying_out,
+        "application": total - started[0],
+    }
+
+
 def measure_boots(dist: Path, runs: int) -> dict[str, Any]:
     arguments, hello, greeter = (dist / f"src.services.{name}/unikernel.elf" for name in ("arguments", "hello", "greeter"))
     answers = [seconds_to_answer(greeter, "256") for _ in range(runs)]
@@ -188,6 +253,9 @@ def measure_boots(dist: Path, runs: int) -> dict[str, Any]:
         "c_first_line_without_network": median_of(
             runs, lambda: seconds_to_line([*QEMU, "-m", "32", "-kernel", str(arguments)], b"argument 0")
         ),
+        "c_against_bzimage_and_initrd": measure_bzimage(arguments, runs),
+        "c_breakdown": boot_breakdown(arguments, "32", b"argument 0", runs),
+        "python_breakdown": boot_breakdown(greeter, "256", b"listening", runs),
         "c_service_first_line": round(statistics.median(line for line, _ in c_answers), 3),
         "c_service_first_200": round(statistics.median(answer for _, answer in c_answers), 3),
         "python_service_first_line": round(statistics.median(line for line, _ in answers), 3),

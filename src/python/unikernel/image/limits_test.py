@@ -42,17 +42,17 @@ def test_memory_that_nobody_declares_leaves_room_and_is_round() -> None:
     small = choose_memory(None, 1000, [_index("x", 1)])
     assert small % (64 * _MIB) == 0
     assert small >= KERNEL_MEMORY + 128 * _MIB
-    # An archive and what is unpacked from it are in memory at the same time.
-    assert choose_memory(None, 100 * _MIB, [_index("x", 100 * _MIB)]) >= small + 200 * _MIB - 64 * _MIB
+    assert choose_memory(None, 100 * _MIB, [_index("x", 100 * _MIB)]) >= small + 100 * _MIB - 64 * _MIB
 
 
 def test_declared_memory_is_taken_when_it_suffices() -> None:
-    # Each file takes whole pages.
-    least = 1000 + 2 * 4096 + KERNEL_MEMORY
-    assert choose_memory(least, 1000, [_index("x", 1, 4096, 0)]) == least
-    with pytest.raises(UnikernelError, match="memory: 14 MiB are too small .*at least 15 MiB") as caught:
-        choose_memory(least - 1, 1000, [_index("x", 1, 4096, 0)])
-    assert "14 MiB for the kernel" in str(caught.value)
+    # 1/24 and 1 KiB an entry are what the kernel needs to know of pages and files.
+    least = 48 * _MIB + 2 * _MIB + 3 * 1024 + KERNEL_MEMORY
+    index = _index("x", 1, 4096, 0)
+    assert choose_memory(least, 48 * _MIB, [index]) == least
+    with pytest.raises(UnikernelError, match="memory: 66 MiB are too small .*at least 67 MiB") as caught:
+        choose_memory(least - 1, 48 * _MIB, [index])
+    assert "48 MiB of files, 19 MiB for the kernel" in str(caught.value)
 
 
 @pytest.mark.parametrize("declared", [None, 2**40])

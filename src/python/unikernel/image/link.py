@@ -1,7 +1,7 @@
 """The final link: a library OS kit, the layers of a root file system and a manifest become one bootable ELF file.
 
 The kit's kernel is one relocatable object. Beside it goes an object that holds the layers' archives where the kernel looks for its
-initramfs, and the manifest as an ELF note; GNU ld does the rest with the kernel's own linker script. No kernel is compiled here.
+root file system (see linux/kernel/rootfs.c), and the manifest as an ELF note; GNU ld does the rest with the kernel's own linker script. No kernel is compiled here.
 """
 
 from __future__ import annotations
@@ -29,14 +29,18 @@ from unikernel.rootfs.layer import Layer as RootfsLayer
 from unikernel.rootfs.layer import LayerIndex
 
 _ASSEMBLY = """\
-\t.section .init.ramfs, "a"
-\t.balign 4
+\t.section .data..page_aligned, "aw"
+\t.balign 4096
+\t.globl __unikernel_rootfs
+__unikernel_rootfs:
 {archives}
+\t.globl __unikernel_rootfs_end
+__unikernel_rootfs_end:
 \t.section .init.ramfs.info, "a"
 \t.balign 8
 \t.globl __initramfs_size
 __initramfs_size:
-\t.quad {size}
+\t.quad 0
 \t.section .note.unikernel, "a", @note
 \t.balign 4
 \t.incbin "{note}"
@@ -84,7 +88,7 @@ def link_image(
     size = sum(archive.index.archive_size for archive in all_archives)
     memory = choose_memory(spec.memory, size, [archive.index for archive in all_archives])
     manifest = _manifest(spec, start, kit, all_archives, memory, init)
-    _link(kit, spec, manifest, all_archives, size, output, scratch, assembler, linker)
+    _link(kit, spec, manifest, all_archives, output, scratch, assembler, linker)
     output.with_suffix(".json").write_text(image_manifest.to_json(manifest))
     return LinkedImage(output, output.stat().st_size, file_sha256(output))
 
@@ -201,7 +205,6 @@ def _link(
     spec: ImageSpec,
     manifest: Manifest,
     archives: Sequence[_Archive],
-    size: int,
     output: Path,
     scratch: Path,
     assembler: str,
@@ -214,8 +217,7 @@ def _link(
     source.write_text(
         _ASSEMBLY.format(
             # Assembler strings know escapes; the scratch directory's name is ours and has none.
-            archives="\n".join(f'\t.incbin "{archive.path}"' for archive in archives),
-            size=size,
+            archives="\n".join(f'\t.incbin "{archive.path}"\n\t.balign 4096' for archive in archives),
             note=note,
         )
     )

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import json
+import math
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -18,7 +21,7 @@ from unikernel.image.spec import ImageSpec, Network, Port
 from unikernel.linux.command_line import command_line
 from unikernel.linux.kit import Kit, KitFacts
 from unikernel.linux.marker import COMMAND_LINE_MARKER
-from unikernel.rootfs.cpio import read_cpio
+from unikernel.rootfs.cpio import PAGE, read_cpio
 from unikernel.rootfs.layer import Layer, LayerIndex
 from unikernel.testing.programs import compile_c, tiny_program
 
@@ -77,6 +80,7 @@ def _kit(root: Path, kernel: bytes, offset: int) -> Kit:
     root.mkdir()
     (root / "kernel.o").write_bytes(kernel)
     facts = KitFacts("6.1.1", "c0", "50", offset, {"gcc": "12"}, "ki")
+    (root / "kit.json").write_text(json.dumps(asdict(facts)))
     return Kit(root, facts)
 
 
@@ -118,9 +122,9 @@ SECTIONS
 {
   . = 0x200000;
   .text : { *(.text .text.*) } :text
-  .rodata : { *(.rodata .rodata.* .data .data.* .bss .eh_frame) }
+  .rodata : { *(.rodata .rodata.* .data .bss .eh_frame) }
   .notes : { *(.note.*) } :text :note
-  .init.ramfs : { start_ramfs = .; *(.init.ramfs) . = ALIGN(8); *(.init.ramfs.info) } :text
+  .data : { *(.data..page_aligned) *(.init.ramfs.info) } :text
   /DISCARD/ : { *(.comment) }
 }
 """
@@ -178,17 +182,27 @@ def test_an_image_is_linked_with_its_archives_its_command_line_and_its_manifest(
     assert (manifest.ports[0].host_port, manifest.cpus, manifest.network.hostname) == (8080, 1, "hello")
     assert [item.name for item in manifest.inputs] == sorted(item.name for item in manifest.inputs)
     assert manifest.memory_bytes > 0
-    # What the kernel unpacks: one archive after another, as many bytes as the manifest says.
+    # What the kernel lays out: one archive after another, each from a page on.
     start = image.index(b"070701")
-    size = manifest.rootfs.size
-    assert start % 4 == 0
-    assert size.to_bytes(8, "little") in image[start + size :]
-    (tmp_path / "archives").write_bytes(image[start : start + size])
+    assert start % PAGE == 0
     paths = []
-    with (tmp_path / "archives").open("rb") as stream:
-        while stream.tell() < size:
+    with (tmp_path / "image").open("rb") as stream:
+        for layer in manifest.rootfs.layers:
+            stream.seek(start)
             paths += [entry.path for entry, _ in read_cpio(stream)]
+            assert stream.tell() == start + layer.size
+            start += math.ceil(layer.size / PAGE) * PAGE
     assert {"dev/console", "app/hello", ".unikernel/init", ".unikernel/config"} <= set(paths)
+
+
+def test_a_kit_of_another_version_is_refused(tmp_path: Path) -> None:
+    root = _small_kit(tmp_path).root
+    assert Kit.load(root).version == "6.1.1"
+    facts = json.loads((root / "kit.json").read_text())
+    del facts["layout"]
+    (root / "kit.json").write_text(json.dumps(facts))
+    with pytest.raises(UnikernelError, match="was made by another version"):
+        Kit.load(root)
 
 
 def test_an_image_is_the_same_bytes_in_two_runs(tmp_path: Path) -> None:

@@ -20,8 +20,10 @@ from unikernel.linux.source import kernel_version, unpack
 _FACTS = "kit.json"
 _KERNEL = "kernel.o"
 _LINKER_SCRIPT = "vmlinux.lds"
+# For people: what the kernel can do.
+_CONFIG = "kernel.config"
 # All of them are compiled into the kernel (Documentation/kbuild/reproducible-builds.rst).
-_FIXED_ENVIRONMENT = {
+FIXED_ENVIRONMENT = {
     "KBUILD_BUILD_TIMESTAMP": "1980-01-01 00:00:00 UTC",
     "KBUILD_BUILD_USER": "unikernel",
     "KBUILD_BUILD_HOST": "unikernel",
@@ -56,7 +58,7 @@ _COMPILED_WITH = {
 }
 # Each function and datum in a section of its own, so that the kit keeps only what is referred to; no calls expanded to `rep` string
 # instructions, which are slow under emulation; no self-test of BLAKE2s at each boot.
-_COMPILER_FLAGS = (
+COMPILER_FLAGS = (
     *("-ffunction-sections", "-fdata-sections", "-fno-builtin-memset", "-fno-builtin-memcpy"),
     "-DCONFIG_CRYPTO_MANAGER_DISABLE_TESTS=1",
 )
@@ -65,6 +67,9 @@ _OBJECT_FLAGS = (
     *("-c", "-O2", "-ffreestanding", "-mcmodel=kernel", "-mno-red-zone", "-mgeneral-regs-only", "-fno-pic"),
     *("-fno-stack-protector", "-fcf-protection=none", "-fno-asynchronous-unwind-tables"),
 )
+_ROOTFS_OBJECT = "init/unikernel_rootfs.o"
+# What the final link has to bring along. 2: the root file system between __unikernel_rootfs and __unikernel_rootfs_end.
+_LAYOUT = 2
 _LOG_LINES = 25
 _WATCH_SECONDS = 2
 
@@ -79,6 +84,7 @@ class KitFacts:
     command_line_offset: int
     tools: dict[str, str]
     sha256: str
+    layout: int = _LAYOUT
 
 
 @dataclass(frozen=True)
@@ -88,7 +94,11 @@ class Kit:
 
     @classmethod
     def load(cls, root: Path) -> Kit:
-        return cls(root, KitFacts(**json.loads((root / _FACTS).read_text())))
+        """Raises UnikernelError for a kit that another version of this toolkit made, and that this one would link wrongly."""
+        document = json.loads((root / _FACTS).read_text())
+        if document.get("layout") != _LAYOUT:
+            raise UnikernelError(f"The kit {root} was made by another version of unikernel: build it anew.")
+        return cls(root, KitFacts(**document))
 
     @property
     def kernel(self) -> Path:
@@ -143,16 +153,19 @@ def build_kit(
     unpack(source, tree, tar=tar, excluded=_excluded(config.read_text()))
     version = kernel_version(tree)
     (tree / ".config").write_bytes(config.read_bytes())
-    build = _Build(tree, {**environment, **_FIXED_ENVIRONMENT}, scratch / "build.log", version)
-    arguments = [make, f"--jobs={jobs}", "--silent", "ARCH=x86_64", f"KCFLAGS={' '.join(_COMPILER_FLAGS)}"]
+    build = _Build(tree, {**environment, **FIXED_ENVIRONMENT}, scratch / "build.log", version)
+    arguments = [make, f"--jobs={jobs}", "--silent", "ARCH=x86_64", f"KCFLAGS={' '.join(COMPILER_FLAGS)}"]
     build.run([*arguments, "vmlinux_o"])
-    build.run([*arguments, "init/version-timestamp.o", "arch/x86/kernel/vmlinux.lds"])
+    # The root file system in place: see kernel/rootfs.c. A file of its own in the tree, which no makefile mentions.
+    (tree / _ROOTFS_OBJECT).with_suffix(".c").write_bytes(_source("rootfs.c"))
+    build.run([*arguments, "init/version-timestamp.o", "arch/x86/kernel/vmlinux.lds", _ROOTFS_OBJECT])
     output.mkdir(parents=True, exist_ok=True)
     _combine(build, scratch, output / _KERNEL)
     (output / _LINKER_SCRIPT).write_bytes((tree / "arch/x86/kernel/vmlinux.lds").read_bytes())
     kernel = (output / _KERNEL).read_bytes()
     if kernel.count(COMMAND_LINE_MARKER) != 1:
         raise UnikernelError(f"Linux {version} was compiled without the place for a command line (CONFIG_CMDLINE).")
+    (output / _CONFIG).write_bytes(config.read_bytes())
     config_sha256 = file_sha256(config)
     parts = [file_sha256(output / _KERNEL), file_sha256(output / _LINKER_SCRIPT), config_sha256]
     facts = KitFacts(
@@ -224,13 +237,13 @@ def _excluded(config: str) -> list[str]:
 
 
 def _combine(build: _Build, scratch: Path, output: Path) -> None:
-    """All of the kernel but its initramfs, as one relocatable object without what nothing refers to.
+    """All of the kernel but its root file system, as one relocatable object without what nothing refers to.
 
     Sections of single functions and data may go. All others (init calls, exception tables, alternatives, parameters, assembly) are
     roots, and stay with all that they refer to.
     """
     objects = [member for member in build.lines(["ar", "t", "vmlinux.a"]) if not member.endswith("usr/initramfs_data.o")]
-    objects += ["init/version-timestamp.o", str(_tcg_clock(build, scratch))]
+    objects += ["init/version-timestamp.o", str(_tcg_clock(build, scratch)), _ROOTFS_OBJECT]
     # A response file: there are more members than a command line takes.
     response = scratch / "objects"
     response.write_text("".join(f'"{name}"\n' for name in objects))
@@ -248,10 +261,14 @@ def _combine(build: _Build, scratch: Path, output: Path) -> None:
 def _tcg_clock(build: _Build, scratch: Path) -> Path:
     """The clocks for QEMU without hardware virtualisation: see kernel/tcg_clock.c."""
     source, target = scratch / "tcg_clock.c", scratch / "tcg_clock.o"
-    source.write_bytes((importlib.resources.files("unikernel.linux") / "kernel" / "tcg_clock.c").read_bytes())
+    source.write_bytes(_source("tcg_clock.c"))
     hz = next(line for line in (build.tree / ".config").read_text().splitlines() if line.startswith("CONFIG_HZ="))
     build.run(["gcc", *_OBJECT_FLAGS, f"-DHZ={hz.split('=')[1]}", "-o", str(target), str(source)])
     return target
+
+
+def _source(name: str) -> bytes:
+    return (importlib.resources.files("unikernel.linux") / "kernel" / name).read_bytes()
 
 
 def _collecting_script(section_headers: Sequence[str]) -> str:

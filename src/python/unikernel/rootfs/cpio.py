@@ -2,6 +2,9 @@
 
 Format: Documentation/driver-api/early-userspace/buffer-format.rst in the kernel's source. Written by hand, because an archive made
 here needs no root (device nodes, owners) and must come out the same, byte for byte, for the same entries.
+
+The data of each file starts at a page boundary of the archive: names are padded with NULs, which the format allows. So the image's
+pages can become the files' as they are (see linux/kernel/rootfs.c).
 """
 
 from __future__ import annotations
@@ -14,10 +17,16 @@ from typing import BinaryIO
 
 MAGIC = b"070701"
 TRAILER = "TRAILER!!!"
+_FILLER = b"."
+_TRAILER_NAME = TRAILER.encode() + b"\0"
 # 1980-01-01: as old as a zip archive made inside the guest can express, and what PEX uses.
 MODIFICATION_TIME = 315532800
 # The header's size fields are 32 bits wide.
 LARGEST_FILE = 2**32 - 1
+PAGE = 4096
+_HEADER = 110
+# PATH_MAX, with the NUL: the kernel skips an entry with a longer name.
+_LONGEST_NAME = 4096
 
 
 @dataclass(frozen=True)
@@ -36,10 +45,30 @@ class CpioWriter:
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
         self._inode = 0
+        self._position = 0
 
     def add(self, path: str, mode: int, content: BinaryIO | None = None, size: int = 0, device: tuple[int, int] = (0, 0)) -> None:
-        self._inode += 1
         name = path.encode("utf-8", "surrogateescape") + b"\0"
+        if size and stat.S_ISREG(mode):
+            padding = -(self._position + _HEADER + len(name)) % PAGE
+            if len(name) + padding > _LONGEST_NAME:
+                # What is left to a multiple of four bytes is padded after each name.
+                self._fill(padding - padding % 4)
+                padding = 0
+            name += bytes(padding)
+        self._write_header(name, mode, size, device)
+        if size:
+            assert content is not None
+            self._copy(path, content, size)
+            self._write(bytes(-size % 4))
+
+    def _fill(self, size: int) -> None:
+        """An entry of `size` bytes, or a page more, that changes nothing: the root directory, which is there."""
+        size += PAGE if size < _HEADER + 2 else 0
+        self._write_header(_FILLER.ljust(size - _HEADER, b"\0"), stat.S_IFDIR | 0o755, 0, (0, 0))
+
+    def _write_header(self, name: bytes, mode: int, size: int, device: tuple[int, int]) -> None:
+        self._inode += 1
         is_directory = stat.S_ISDIR(mode)
         # Owner and group 0; checksum 0 (only the `crc` variant has one).
         numbers = (
@@ -48,7 +77,7 @@ class CpioWriter:
             0,
             0,
             2 if is_directory else 1,
-            0 if path == TRAILER else MODIFICATION_TIME,
+            0 if name == _TRAILER_NAME else MODIFICATION_TIME,
             size,
             0,
             0,
@@ -57,11 +86,7 @@ class CpioWriter:
             0,
         )
         header = MAGIC + "".join(f"{number:08x}" for number in numbers).encode() + name
-        self._stream.write(header + bytes(-len(header) % 4))
-        if size:
-            assert content is not None
-            self._copy(path, content, size)
-            self._stream.write(bytes(-size % 4))
+        self._write(header + bytes(-len(header) % 4))
 
     def _copy(self, path: str, content: BinaryIO, size: int) -> None:
         """The header has promised `size` bytes: a file that has changed since would damage everything after it."""
@@ -70,10 +95,14 @@ class CpioWriter:
             block = content.read(min(left, 1 << 20))
             if not block:
                 raise ValueError(f"{path} became shorter while it was read")
-            self._stream.write(block)
+            self._write(block)
             left -= len(block)
         if content.read(1):
             raise ValueError(f"{path} became longer while it was read")
+
+    def _write(self, data: bytes) -> None:
+        self._stream.write(data)
+        self._position += len(data)
 
     def close(self) -> None:
         """Ends the archive. The stream stays open; another archive may follow: the kernel unpacks one after another."""
@@ -82,7 +111,7 @@ class CpioWriter:
 
 
 def read_cpio(stream: BinaryIO) -> Iterator[tuple[CpioEntry, bytes]]:
-    """The entries of one archive and their contents, without the trailer. Raises ValueError on anything else than newc."""
+    """The entries of one archive and their contents, without fillers and the trailer. Raises ValueError on all else than newc."""
     while True:
         header = stream.read(110)
         if len(header) != 110 or header[:6] != MAGIC:
@@ -92,7 +121,7 @@ def read_cpio(stream: BinaryIO) -> Iterator[tuple[CpioEntry, bytes]]:
         encoded = stream.read(name_size)
         if len(encoded) != name_size or not encoded.endswith(b"\0"):
             raise ValueError("truncated archive in a name")
-        name = encoded[:-1].decode("utf-8", "surrogateescape")
+        name = encoded.rstrip(b"\0").decode("utf-8", "surrogateescape")
         stream.read(-(110 + name_size) % 4)
         if name == TRAILER:
             return
@@ -100,6 +129,8 @@ def read_cpio(stream: BinaryIO) -> Iterator[tuple[CpioEntry, bytes]]:
         if len(content) != size:
             raise ValueError(f"truncated archive in {name}")
         stream.read(-size % 4)
+        if encoded.rstrip(b"\0") == _FILLER:
+            continue
         yield CpioEntry(name, mode, size, (fields[9], fields[10])), content
 
 

@@ -5,7 +5,7 @@ import stat
 
 import pytest
 
-from unikernel.rootfs.cpio import TRAILER, CpioEntry, CpioWriter, read_cpio, read_cpio_bytes
+from unikernel.rootfs.cpio import PAGE, TRAILER, CpioEntry, CpioWriter, read_cpio, read_cpio_bytes
 
 _FILE = stat.S_IFREG | 0o644
 _HEADER = 110
@@ -35,7 +35,7 @@ def test_entries_come_back_in_the_order_they_were_written() -> None:
 
 @pytest.mark.parametrize("size", range(1, 9))
 def test_every_header_begins_at_a_multiple_of_four_bytes(size: int) -> None:
-    data = _archive(("n" * size, _FILE, b"x" * size), ("second", _FILE, b""))
+    data = _archive(("n" * size, stat.S_IFLNK | 0o777, b"x" * size), ("second", _FILE, b""))
     second = data.index(b"070701", 1)
     assert second % 4 == 0
     assert len(data) % 4 == 0
@@ -44,6 +44,23 @@ def test_every_header_begins_at_a_multiple_of_four_bytes(size: int) -> None:
     content = data.index(b"x" * size, _HEADER + size)
     assert content % 4 == 0
     assert data[content + size : second] == bytes(second - content - size)
+
+
+# 4092 and more leave no room for padding in the longest name that the kernel takes.
+@pytest.mark.parametrize("length", [1, 100, 2000, 3000, 3984, 3985, 3986, 3987, 4000, 4091, 4092, 4093, 4094, 4095])
+@pytest.mark.parametrize("before", [0, 1, 4, 5, 100, 3870])
+def test_the_data_of_each_file_begins_at_a_page(length: int, before: int) -> None:
+    name = "n" * length
+    data = _archive(("b" * before, _FILE, b""), (name, _FILE, b"content"), ("c", _FILE, b"more"))
+    assert data.index(b"content") % PAGE == 0
+    assert data.index(b"more") % PAGE == 0
+    assert [(entry.path, content) for entry, content in read_cpio_bytes(data)][1:] == [(name, b"content"), ("c", b"more")]
+    # PATH_MAX: the kernel skips an entry with a longer name, with its NULs.
+    position = 0
+    while position < len(data):
+        size, name_size = (int(data[position + start : position + start + 8], 16) for start in (54, 94))
+        assert 0 < name_size <= 4096
+        position += -(-(_HEADER + name_size) // 4) * 4 + -(-size // 4) * 4
 
 
 def test_the_header_has_the_fields_that_the_kernel_reads() -> None:
@@ -93,7 +110,7 @@ def test_an_empty_archive_is_a_trailer() -> None:
     assert TRAILER.encode() in data
 
 
-@pytest.mark.parametrize("length", [0, 50, _HEADER, _HEADER + 3, 115, 119])
+@pytest.mark.parametrize("length", [0, 50, _HEADER, _HEADER + 3, PAGE - 1, PAGE + 5])
 def test_a_truncated_archive_is_refused(length: int) -> None:
     with pytest.raises(ValueError, match="truncated"):
         read_cpio_bytes(_archive(("name", _FILE, b"content"))[:length])

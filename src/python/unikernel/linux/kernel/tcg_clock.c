@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Clocks under QEMU without hardware virtualisation (TCG).
  *
