@@ -105,6 +105,13 @@ def test_cpus_and_kernel_options_give_another_kernel() -> None:
     assert len(kits) == 2
 
 
+def test_files_laid_out_in_place_are_ordinary_files() -> None:
+    status, console = boot(f"{IMAGES}/files-in-place.elf")
+    assert status == 0
+    assert "NO: " not in console
+    assert console.count("yes: ") == 15
+
+
 def test_pid_1_takes_little_of_an_image() -> None:
     """It is linked with musl: with glibc it would be twenty times as large."""
     manifest = json.loads(Path(f"{SERVICES}.arguments/unikernel.json").read_text())

@@ -69,7 +69,7 @@ def test_a_line_of_the_shared_library_reaches_both_services_and_no_other(project
 
 def test_a_field_of_the_image_only_links(project: PantsProject) -> None:
     build = project.root / f"{GREETER}/BUILD"
-    build.write_text(build.read_text().replace('memory="256M"', 'memory="320M"'))
+    build.write_text(build.read_text().replace('memory="128M"', 'memory="192M"'))
     assert package_again(project) == {f"Link {GREETER}:unikernel"}
 
 

@@ -247,7 +247,7 @@ def _breakdown(image: Path, memory: str, first_line: bytes) -> dict[str, float]:
 
 def measure_boots(dist: Path, runs: int) -> dict[str, Any]:
     arguments, hello, greeter = (dist / f"src.services.{name}/unikernel.elf" for name in ("arguments", "hello", "greeter"))
-    answers = [seconds_to_answer(greeter, "256") for _ in range(runs)]
+    answers = [seconds_to_answer(greeter, "128") for _ in range(runs)]
     c_answers = [seconds_to_answer(hello, "32") for _ in range(runs)]
     return {
         "c_first_line_without_network": median_of(
@@ -255,7 +255,7 @@ def measure_boots(dist: Path, runs: int) -> dict[str, Any]:
         ),
         "c_against_bzimage_and_initrd": measure_bzimage(arguments, runs),
         "c_breakdown": boot_breakdown(arguments, "32", b"argument 0", runs),
-        "python_breakdown": boot_breakdown(greeter, "256", b"listening", runs),
+        "python_breakdown": boot_breakdown(greeter, "128", b"listening", runs),
         "c_service_first_line": round(statistics.median(line for line, _ in c_answers), 3),
         "c_service_first_200": round(statistics.median(answer for _, answer in c_answers), 3),
         "python_service_first_line": round(statistics.median(line for line, _ in answers), 3),

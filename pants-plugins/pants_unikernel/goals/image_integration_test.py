@@ -113,7 +113,8 @@ def test_extra_files_are_a_layer_of_their_own(rule_runner: RuleRunner) -> None:
     assert list(layers(document)) == ["base", "application", "files", "configuration"]
     # The application's layer is the same as that of the image without them.
     digests = [
-        {layer["name"]: layer["sha256"] for layer in manifest(rule_runner, name)["rootfs"]["layers"]} for name in ("image", "with-files")
+        {layer["name"]: layer["sha256"] for layer in manifest(rule_runner, name)["rootfs"]["layers"]}
+        for name in ("image", "with-files")
     ]
     assert digests[0]["application"] == digests[1]["application"]
 

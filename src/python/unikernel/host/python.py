@@ -66,6 +66,7 @@ print(json.dumps({
     "machine": platform.machine(),
     "executable": os.path.realpath(sys.executable),
     "standard_library": sysconfig.get_path("stdlib"),
+    "platform_directory": sys.platlibdir,
     "dynamic_library": sysconfig.get_config_var("DESTSHARED"),
     "site_packages": site.getsitepackages(["/usr"]),
     "abiflags": getattr(sys, "abiflags", ""),
@@ -109,7 +110,10 @@ def describe_python(interpreter: Path) -> PythonDescription:
     if not is_elf(executable):
         raise UnikernelError(f"{executable} is not an ELF program: name the interpreter itself, not a wrapper of it.")
     series = asked["series"] + ("t" if "t" in asked["abiflags"] else "")
-    sources = dict(_standard_library(Path(asked["standard_library"]), Path(asked["dynamic_library"] or "/nonexistent"), series))
+    standard_library = f"{asked['platform_directory']}/python{series}"
+    sources = dict(
+        _standard_library(Path(asked["standard_library"]), Path(asked["dynamic_library"] or "/nonexistent"), standard_library)
+    )
     sources[f"bin/python{series}"] = executable
     closure, loader = _shared_libraries(sources, asked["machine"])
     beside = []
@@ -137,6 +141,7 @@ def describe_python(interpreter: Path) -> PythonDescription:
         tags=tuple(asked["tags"]),
         libraries=tuple(sorted(soname for soname in closure.libraries if "/" not in soname)),
         beside=tuple(sorted(beside)),
+        platform_directory=asked["platform_directory"],
         loader=loader,
         library_directory=directory,
         sha256=digest,
@@ -155,7 +160,8 @@ def capture_python(description: PythonDescription, destination: Path) -> None:
             raise UnikernelError(f"{file.source} cannot be captured: {error.strerror}; run the build again.") from error
         if file_sha256(target) != file.sha256:
             raise UnikernelError(f"{file.source} changed while the interpreter was captured; run the build again.")
-        target.chmod(0o755 if not file.destination.startswith("lib/") or ".so" in target.suffixes else 0o644)
+        is_program = file.destination.startswith(("bin/", "libraries/")) or ".so" in target.suffixes
+        target.chmod(0o755 if is_program else 0o644)
     write_facts(destination, description.facts)
 
 
@@ -176,7 +182,7 @@ def _ask(interpreter: Path) -> dict[str, Any]:
     return json.loads(result.stdout)
 
 
-def _standard_library(root: Path, dynamic: Path, series: str) -> Iterator[tuple[str, Path]]:
+def _standard_library(root: Path, dynamic: Path, destination: str) -> Iterator[tuple[str, Path]]:
     places = [(root, "")]
     if dynamic.is_dir() and root not in dynamic.parents:
         places.append((dynamic, "lib-dynload/"))
@@ -190,7 +196,7 @@ def _standard_library(root: Path, dynamic: Path, series: str) -> Iterator[tuple[
                 source = os.path.realpath(os.path.join(directory, name))
                 # A distribution may have links to files of packages that are not installed.
                 if name.endswith(_KEPT_SUFFIXES) and not _is_pruned(relative + name) and os.path.isfile(source):
-                    yield f"lib/python{series}/{relative}{name}", Path(source)
+                    yield f"{destination}/{relative}{name}", Path(source)
 
 
 def _is_pruned(relative: str) -> bool:

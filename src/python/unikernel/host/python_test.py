@@ -160,6 +160,7 @@ def _described(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, **changes: objec
         "executable": str(tmp_path / "bin/python3.8"),
         "standard_library": str(library),
         "dynamic_library": None,
+        "platform_directory": "lib",
         "site_packages": ["/usr/lib/python3.8/site-packages"],
         "abiflags": "",
         "tags": ["py3-none-any"],
@@ -196,6 +197,19 @@ def test_a_library_beside_the_interpreter_keeps_its_place(monkeypatch: pytest.Mo
     library.unlink()
     runtime = PythonRuntime.load(tmp_path / "captured")
     assert subprocess.run(runtime.command()).returncode == 0
+
+
+def test_the_standard_library_keeps_the_directory_that_the_interpreter_looks_in(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # As Fedora's.
+    compile_c(tmp_path / "bin/python3.8", "int main(void) { return 0; }")
+    places = ["/usr/lib64/python3.8/site-packages", "/usr/lib/python3.8/site-packages"]
+    description = _described(monkeypatch, tmp_path, platform_directory="lib64", site_packages=places)
+    assert "lib64/python3.8/os.py" in [file.destination for file in description.files]
+    assert description.facts.standard_library == "lib64/python3.8"
+    assert description.facts.site_packages == places[0]
+    assert PythonRuntime(tmp_path, description.facts).standard_library == "/usr/lib64/python3.8"
 
 
 def test_a_missing_library_is_named_with_what_needs_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -122,7 +122,14 @@ def test_a_description_for_people(tmp_path: Path) -> None:
 
 def test_generated_code_is_that_of_the_schema(tmp_path: Path) -> None:
     package = Path(image_manifest.__file__).parent
-    command = [sys.executable, "-m", "grpc_tools.protoc", f"-I{package.parent.parent}", f"--python_out={tmp_path}", f"--pyi_out={tmp_path}"]
+    command = [
+        sys.executable,
+        "-m",
+        "grpc_tools.protoc",
+        f"-I{package.parent.parent}",
+        f"--python_out={tmp_path}",
+        f"--pyi_out={tmp_path}",
+    ]
     subprocess.run([*command, "unikernel/image/manifest.proto"], check=True, env={"PYTHONPATH": os.pathsep.join(sys.path)})
     for name in ("manifest_pb2.py", "manifest_pb2.pyi"):
         assert (tmp_path / "unikernel/image" / name).read_text() == (package / name).read_text(), f"{name}: see docs/development.md"

@@ -19,6 +19,10 @@ from unikernel.errors import UnikernelError
 
 # glibc opens this one by name when a thread is cancelled or ends by pthread_exit; without it the process aborts.
 _OPENED_BY_GLIBC = ("libgcc_s.so.1",)
+# What looks names up, opened by name as nsswitch.conf says. They are in the C library itself since glibc 2.34.
+_NAME_SERVICES = ("libnss_dns.so.2", "libnss_files.so.2")
+_NAME_SERVICES_BUILT_IN = (2, 34)
+_GLIBC_VERSION = re.compile(rb"GNU C Library [^\n]* release version (\d+)\.(\d+)")
 
 
 @dataclass(frozen=True)
@@ -144,10 +148,18 @@ def close_over(
         inherited = (*(expand_search_path(entry, origin, machine) for entry in facts.rpath), *inherited)
         queue += [(name, found.path, found.facts, inherited) for name in found.facts.needed]
         if soname == "libc.so.6":
-            for name in _OPENED_BY_GLIBC:
+            for name in opened_by_glibc(Path(found.real_path)):
                 if find_library(name, found.facts, posixpath.dirname(found.path), defaults, root) is not None:
                     queue.append((name, found.path, found.facts, ()))
     return closure
+
+
+def opened_by_glibc(library: Path) -> tuple[str, ...]:
+    """The libraries that this C library opens by name, which no DT_NEEDED shows."""
+    match = _GLIBC_VERSION.search(library.read_bytes())
+    if match is None or (int(match[1]), int(match[2])) >= _NAME_SERVICES_BUILT_IN:
+        return _OPENED_BY_GLIBC
+    return (*_OPENED_BY_GLIBC, *_NAME_SERVICES)
 
 
 def library_directory(closure: Closure, loader: str | None, machine: str, root: Path = Path("/")) -> str:

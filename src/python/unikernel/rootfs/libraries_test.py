@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from unikernel.elf import ElfFacts, read_elf_file
+from unikernel.elf import ElfFacts, ElfKind, read_elf_file
 from unikernel.errors import UnikernelError
 from unikernel.rootfs.libraries import (
     Closure,
@@ -14,6 +14,7 @@ from unikernel.rootfs.libraries import (
     default_directories,
     expand_search_path,
     library_directory,
+    opened_by_glibc,
     provided_by_loader,
 )
 from unikernel.testing.programs import (
@@ -190,6 +191,19 @@ def test_libgcc_comes_with_the_c_library(tmp_path: Path, root: Path) -> None:
     assert sonames() == ["libc.so.6"], "where there is no libgcc_s, nobody asked for it"
     _place(root, "/usr/lib/x86_64-linux-gnu/libgcc_s.so.1", gcc)
     assert sonames() == ["libc.so.6", "libgcc_s.so.1"]
+
+
+@pytest.mark.parametrize(("version", "opened"), [("2.31", True), ("2.33", True), ("2.34", False), ("2.36", False), ("3.0", False)])
+def test_name_services_are_taken_along_where_the_c_library_does_not_have_them(tmp_path: Path, version: str, opened: bool) -> None:
+    banner = f"GNU C Library (Debian GLIBC {version}-9) stable release version {version}."
+    libc = compile_c(tmp_path / "libc.so.6", f'const char banner[] = "{banner}\\n";', "-shared", "-fPIC", "-nostdlib")
+    assert ({"libnss_dns.so.2", "libnss_files.so.2"} <= set(opened_by_glibc(libc))) == opened
+
+
+def test_this_machines_c_library_says_its_version() -> None:
+    asking = ElfFacts(ElfKind.DYNAMIC, "x86_64", 64, GLIBC_LOADER, None, (), (), ())
+    libc = close_over([("libc.so.6", "/a", asking)], (), "x86_64", GLIBC_LOADER).libraries["libc.so.6"]
+    assert b" release version 2." in Path(libc.real_path).read_bytes()
 
 
 def _file_system(tmp_path: Path, root: Path, libc: str, compiled_in: tuple[str, ...]) -> None:

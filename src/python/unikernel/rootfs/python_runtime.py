@@ -29,7 +29,8 @@ class RuntimeFacts:
     accepts, best first; `libraries` are sonames.
 
     `loader` is PT_INTERP, `library_directory` where the image has the libraries. Paths are those in the image. `beside` are libraries
-    that the interpreter looks for at a path relative to its own, such as "lib/libpython3.11.so.1.0".
+    that the interpreter looks for at a path relative to its own, such as "lib/libpython3.11.so.1.0". `platform_directory` is the name
+    of the directory beside bin/ that has the standard library (sys.platlibdir): Fedora's is "lib64".
     """
 
     version: str
@@ -43,6 +44,12 @@ class RuntimeFacts:
     library_directory: str
     sha256: str
     beside: tuple[str, ...] = ()
+    platform_directory: str = "lib"
+
+    @property
+    def standard_library(self) -> str:
+        """Relative to the directory that has bin/."""
+        return f"{self.platform_directory}/python{self.series}"
 
 
 @dataclass(frozen=True)
@@ -65,7 +72,7 @@ class PythonRuntime:
     @property
     def standard_library(self) -> str:
         """The standard library's path in the image."""
-        return f"/usr/lib/python{self.facts.series}"
+        return f"/usr/{self.facts.standard_library}"
 
     def command(self) -> list[str]:
         """What runs the captured interpreter here, with nothing but captured files."""
@@ -121,7 +128,7 @@ def build_runtime_layer(runtime: PythonRuntime, scratch: Path, strip: str) -> tu
     for name in ("python3", "python"):
         layer.add_symlink(f"/usr/bin/{name}", f"python{facts.series}")
 
-    library = runtime.root / "lib" / f"python{facts.series}"
+    library = runtime.root / facts.standard_library
     triples = []
     for source in sorted(path for path in library.rglob("*") if path.is_file()):
         relative = source.relative_to(library)
