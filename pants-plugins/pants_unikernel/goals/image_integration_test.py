@@ -37,6 +37,8 @@ unikernel_image(
 )
 unikernel_image(name="clash", app=":program", network="none", files=[(":settings", "/etc/"), (":settings", "/etc/settings.conf")])
 """
+# As in this repository's own runs of Pants: see `pants`.
+_INHERITED = {"HOME", "PATH", "PYENV_ROOT", "PANTS_PEX_CLI_KNOWN_VERSIONS", "PANTS_PEX_CLI_URL_TEMPLATE"}
 SOURCE = "int main(void) { return 0; }\n"
 
 
@@ -57,7 +59,7 @@ def rule_runner() -> RuleRunner:
         ],
         target_types=[ArchiveTarget, FileTarget, *cc_register.target_types(), *register.target_types()],
     )
-    rule_runner.set_options(["--source-root-patterns=/", "--cc-c-executable=['gcc']"], env_inherit={"PATH", "PYENV_ROOT", "HOME"})
+    rule_runner.set_options(["--source-root-patterns=/", "--cc-c-executable=['gcc']"], env_inherit=_INHERITED)
     rule_runner.write_files({"service/BUILD": BUILD, "service/main.c": SOURCE, "service/settings.conf": "loud = true\n"})
     return rule_runner
 
