@@ -17,7 +17,7 @@ SERVICES = "src.services"
 IMAGES = "tests.images"
 
 
-def test_c_service_answers_http_in_32_mib_with_dhcp() -> None:
+def test_c_service_answers_http_in_24_mib_with_dhcp() -> None:
     port = free_port()
     with Machine(f"{SERVICES}.hello/unikernel.elf", options=["-p", f"{port}:8080"]) as machine:
         assert http_get(port, "/there") == (200, "Hello from a unikernel at /there\n")

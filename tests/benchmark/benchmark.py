@@ -248,7 +248,7 @@ def _breakdown(image: Path, memory: str, first_line: bytes) -> dict[str, float]:
 def measure_boots(dist: Path, runs: int) -> dict[str, Any]:
     arguments, hello, greeter = (dist / f"src.services.{name}/unikernel.elf" for name in ("arguments", "hello", "greeter"))
     answers = [seconds_to_answer(greeter, "128") for _ in range(runs)]
-    c_answers = [seconds_to_answer(hello, "32") for _ in range(runs)]
+    c_answers = [seconds_to_answer(hello, "24") for _ in range(runs)]
     return {
         "c_first_line_without_network": median_of(
             runs, lambda: seconds_to_line([*QEMU, "-m", "32", "-kernel", str(arguments)], b"argument 0")
