@@ -247,7 +247,7 @@ def _describe_libraries(arguments: argparse.Namespace) -> int:
 
     needs = json.loads(arguments.needs.read_text())
     description = describe_libraries(
-        needs["needs"], needs["loaders"], needs["provides"], needs["machine"], searched=needs["searched"]
+        needs["needs"], needs["loaders"], needs["provides"], needs["machine"], searched=needs.get("searched")
     )
     arguments.output.write_text(description.to_json())
     return 0
