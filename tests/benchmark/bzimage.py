@@ -52,7 +52,11 @@ def build_bzimage(command_line: str) -> Path:
 def extract_initrd(image: Path, initrd: Path) -> None:
     """The root file system of an image: its archives, one after another."""
     content = image.read_bytes()
-    start = content.index(b"070701")
+    # The kernel has the magic number alone as well.
+    header = re.search(rb"070701[0-9a-f]{104}", content)
+    if header is None:
+        raise SystemExit(f"{image} has no root file system")
+    start = header.start()
     layers = read_manifest(image).rootfs.layers
     size = sum(-(-layer.size // PAGE) * PAGE for layer in layers)
     initrd.write_bytes(content[start : start + size])
