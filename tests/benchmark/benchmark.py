@@ -18,7 +18,6 @@ import subprocess
 import tempfile
 import threading
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -180,7 +179,7 @@ def seconds_to_answer(image: Path, memory: str) -> tuple[float, float]:
                 with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=0.5) as answer:
                     if answer.status == 200:
                         return (line[0] if line else float("nan")), time.monotonic() - start
-            except (ConnectionError, urllib.error.URLError, TimeoutError):
+            except OSError:  # refused, reset, or timed out
                 if time.monotonic() - start > _PATIENCE:
                     raise
                 time.sleep(0.005)
