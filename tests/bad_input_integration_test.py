@@ -183,16 +183,33 @@ def test_missing_tool(project: PantsProject, tmp_path: Path) -> None:
     expect_error(project, "no-tool", image(), "bison, flex not found", "apt-get install bison flex", options=options)
 
 
-def test_kernel_that_does_not_compile_shows_the_end_of_its_log(project: PantsProject, tmp_path: Path) -> None:
-    """A compiler that configures and then fails."""
-    tools = tmp_path / "tools"
+_FAILING_COMPILER = """\
+#!/bin/sh
+case "$*" in
+  WHEN) echo "the compiler broke" >&2; exit 1;;
+esac
+exec /usr/bin/gcc "$@"
+"""
+
+
+def failing_compiler(directory: Path, when: str) -> list[str]:
+    """Options for Pants with a `gcc` of its own, which says that it broke when its command line matches the shell's pattern `when`."""
+    tools = directory / "tools"
     tools.mkdir()
     compiler = tools / "gcc"
-    compiler.write_text(
-        '#!/bin/sh\ncase "$*" in\n  *vmlinux*|*" -c "*init/main.c*) echo "the compiler broke" >&2; exit 1;;\nesac\n'
-        'exec /usr/bin/gcc "$@"\n'
-    )
+    compiler.write_text(_FAILING_COMPILER.replace("WHEN", when))
     compiler.chmod(0o755)
-    options = [f"--unikernel-linux-search-path=['{tools}', '/usr/bin', '/bin']"]
+    return [f"--unikernel-linux-search-path=['{tools}', '/usr/bin', '/bin']"]
+
+
+def test_missing_header_of_the_kernels_own_tools(project: PantsProject, tmp_path: Path) -> None:
+    """A machine without libelf-dev."""
+    options = failing_compiler(tmp_path, when="*gelf.h*")
+    expect_error(project, "no-header", image(), "gcc does not find gelf.h", "apt-get install libelf-dev", options=options)
+
+
+def test_kernel_that_does_not_compile_shows_the_end_of_its_log(project: PantsProject, tmp_path: Path) -> None:
+    """A compiler that configures and then fails."""
+    options = failing_compiler(tmp_path, when='*vmlinux*|*" -c "*init/main.c*')
     expected = "does not compile; the last lines of its log"
     expect_error(project, "broken-compiler", image(), expected, "the compiler broke", options=options)

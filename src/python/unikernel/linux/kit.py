@@ -70,6 +70,11 @@ _OBJECT_FLAGS = (
 _ROOTFS_OBJECT = "init/unikernel_rootfs.o"
 # What the final link has to bring along. 2: the root file system between __unikernel_rootfs and __unikernel_rootfs_end.
 _LAYOUT = 2
+# Option -> the header that the build's own programs include when it is on, and the Debian package that has it.
+_HEADERS = {
+    "CONFIG_OBJTOOL": ("gelf.h", "libelf-dev"),
+    "CONFIG_SYSTEM_TRUSTED_KEYRING": ("openssl/opensslv.h", "libssl-dev"),
+}
 _LOG_LINES = 25
 _WATCH_SECONDS = 2
 
@@ -150,7 +155,9 @@ def build_kit(
     """
     scratch, output = scratch.absolute(), output.absolute()
     tree = scratch / "linux"
-    unpack(source, tree, tar=tar, excluded=_excluded(config.read_text()))
+    enabled = _enabled(config.read_text())
+    _check_headers(enabled, environment)
+    unpack(source, tree, tar=tar, excluded=_excluded(enabled))
     version = kernel_version(tree)
     (tree / ".config").write_bytes(config.read_bytes())
     build = _Build(tree, {**environment, **FIXED_ENVIRONMENT}, scratch / "build.log", version)
@@ -230,8 +237,33 @@ def _wait_unless_orphaned(process: subprocess.Popen[bytes]) -> int:
                 raise UnikernelError("Whoever started this build is gone; it ends here.") from None
 
 
-def _excluded(config: str) -> list[str]:
-    enabled = {line.split("=", 1)[0] for line in config.splitlines() if line.startswith("CONFIG_")}
+def _enabled(config: str) -> set[str]:
+    return {line.split("=", 1)[0] for line in config.splitlines() if line.startswith("CONFIG_")}
+
+
+def _check_headers(enabled: set[str], environment: Mapping[str, str]) -> None:
+    """A missing one would end the compilation in its midst, with a compiler's message."""
+    missing = {
+        header: package
+        for option, (header, package) in sorted(_HEADERS.items())
+        if option in enabled and not _compiler_finds(header, environment)
+    }
+    if missing:
+        raise UnikernelError(
+            f"The kernel cannot be compiled: gcc does not find {', '.join(missing)}. Install what brings it (on Debian: "
+            f"apt-get install {' '.join(missing.values())})."
+        )
+
+
+def _compiler_finds(header: str, environment: Mapping[str, str]) -> bool:
+    command = ["gcc", "-E", "-x", "c", "-include", header, "-o", os.devnull, os.devnull]
+    try:
+        return subprocess.run(command, env=dict(environment), stderr=subprocess.DEVNULL).returncode == 0
+    except OSError as error:
+        raise UnikernelError(f"The kernel cannot be compiled: gcc cannot be run ({error.strerror}).") from error
+
+
+def _excluded(enabled: set[str]) -> list[str]:
     off = [directory for directory, symbol in sorted(_COMPILED_WITH.items()) if symbol not in enabled]
     return [*_NEVER_COMPILED, *(f"*/{directory}/*.[chS]" for directory in off)]
 
