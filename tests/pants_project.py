@@ -97,7 +97,7 @@ pants_subprocessdir = ".pids"
 root_patterns = ["/"]
 
 [python]
-interpreter_constraints = ["CPython>=3.11,<3.15"]
+interpreter_constraints = ["CPython>=3.9,<3.15"]
 
 [cc]
 c_executable = ["gcc"]

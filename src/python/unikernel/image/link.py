@@ -1,7 +1,8 @@
 """The final link: a library OS kit, the layers of a root file system and a manifest become one bootable ELF file.
 
 The kit's kernel is one relocatable object. Beside it goes an object that holds the layers' archives where the kernel looks for its
-root file system (see linux/kernel/rootfs.c), and the manifest as an ELF note; GNU ld does the rest with the kernel's own linker script. No kernel is compiled here.
+root file system (see linux/kernel/rootfs.c), and the manifest as an ELF note; GNU ld does the rest with the kernel's own linker
+script. No kernel is compiled here.
 """
 
 from __future__ import annotations
