@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 from dataclasses import dataclass
 
 from pants.backend.python.subsystems.setup import PythonSetup
 from pants.core.goals.package import PackageFieldSet
 from pants.core.goals.run import RunFieldSet, RunInSandboxBehavior
-from pants.engine.fs import Digest, FileContent
+from pants.engine.fs import Digest, FileContent, FileEntry
 
 from pants_unikernel import engine
 from pants_unikernel.subsystems.linux import UnikernelLinux
@@ -202,6 +201,7 @@ async def _link(
             f"--assembler={toolchain.paths['as']}",
             f"--linker={toolchain.paths['ld']}",
             f"--output={path}",
+            "--quiet",
         ],
         description=f"Link {field_set.address}",
         input_digest=await engine.merge_digests([*(layer.digest for layer in layers), init, await engine.create_digest([spec])]),
@@ -210,5 +210,6 @@ async def _link(
         output_files=[path, manifest_path],
     )
     result = await run_step(process, str(field_set.address))
-    linked = json.loads(result.stdout)
-    return BuiltImage(result.output_digest, path, manifest_path, linked["size"], linked["sha256"])
+    entries = await engine.digest_entries(result.output_digest)
+    image = next(entry.file_digest for entry in entries if isinstance(entry, FileEntry) and entry.path == path)
+    return BuiltImage(result.output_digest, path, manifest_path, image.serialized_bytes_length, image.fingerprint)

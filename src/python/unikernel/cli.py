@@ -273,16 +273,18 @@ def _add_link(add: Callable[..., argparse.ArgumentParser]) -> None:
     parser.add_argument("--assembler", default="as")
     parser.add_argument("--linker", default="ld")
     parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--quiet", action="store_true", help="do not print the image's path, size and SHA-256")
 
 
 def _link(arguments: argparse.Namespace) -> int:
-    from unikernel.image.link import link_image, summary
+    from unikernel.digests import file_sha256
+    from unikernel.image.link import link_image
     from unikernel.image.spec import ImageSpec
     from unikernel.linux.kit import Kit
 
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     with scratch_directory() as scratch:
-        image = link_image(
+        link_image(
             ImageSpec.read(arguments.spec),
             kit=Kit.load(arguments.kit),
             init=arguments.init,
@@ -292,5 +294,7 @@ def _link(arguments: argparse.Namespace) -> int:
             assembler=arguments.assembler,
             linker=arguments.linker,
         )
-    print(summary(image))
+    if not arguments.quiet:
+        output = arguments.output
+        print(json.dumps({"path": str(output), "size": output.stat().st_size, "sha256": file_sha256(output)}))
     return 0

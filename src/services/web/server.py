@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import os
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
+from socketserver import ThreadingTCPServer
 from typing import Callable
 
 # (status, content type, body)
 Answer = tuple[int, str, bytes]
+
+
+class Server(ThreadingTCPServer):
+    """Unlike `http.server.HTTPServer`, it asks nobody for its own name when it starts."""
+
+    allow_reuse_address = True
+    daemon_threads = True
 
 
 def serve(name: str, answer: Callable[[str], Answer]) -> None:
@@ -25,6 +33,6 @@ def serve(name: str, answer: Callable[[str], Answer]) -> None:
             self.wfile.write(body)
 
     port = int(os.environ.get("PORT", "8080"))
-    server = ThreadingHTTPServer(("", port), Handler)
+    server = Server(("", port), Handler)
     print(f"{name}: listening on port {port}", flush=True)
     server.serve_forever()

@@ -8,7 +8,6 @@ script. No kernel is compiled here.
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -48,13 +47,8 @@ __initramfs_size:
 \t.balign 4
 \t.section .note.GNU-stack, "", @progbits
 """
-
-
-@dataclass(frozen=True)
-class LinkedImage:
-    path: Path
-    size: int
-    sha256: str
+# As many as a SHA-1 has, which is what tools expect.
+_BUILD_ID_DIGITS = 40
 
 
 @dataclass(frozen=True)
@@ -73,7 +67,7 @@ def link_image(
     scratch: Path,
     assembler: str,
     linker: str,
-) -> LinkedImage:
+) -> None:
     """Writes the image to `output` and its manifest, as JSON, beside it. `layers` are archives, each with its index beside it.
 
     Raises UnikernelError before anything is linked when a library is missing or the rootfs fits neither memory nor kernel.
@@ -91,7 +85,6 @@ def link_image(
     manifest = _manifest(spec, start, kit, all_archives, memory, init)
     _link(kit, spec, manifest, all_archives, output, scratch, assembler, linker)
     output.with_suffix(".json").write_text(image_manifest.to_json(manifest))
-    return LinkedImage(output, output.stat().st_size, file_sha256(output))
 
 
 # --- layers that depend on the image's own settings ---------------------------------------------------------------
@@ -163,11 +156,6 @@ def _write(layer: RootfsLayer, name: str, scratch: Path) -> _Archive:
 
 
 def _manifest(spec: ImageSpec, start: Start, kit: Kit, archives: Sequence[_Archive], memory: int, init: Path) -> Manifest:
-    whole = hashlib.sha256()
-    for archive in archives:
-        with archive.path.open("rb") as stream:
-            for block in iter(lambda: stream.read(1 << 20), b""):
-                whole.update(block)
     inputs = {**kit.inputs, **spec.inputs, "kit": kit.sha256, "init": file_sha256(init)}
     inputs.update({f"layer {archive.index.name}": archive.index.archive_sha256 for archive in archives})
     tools = {**kit.tools, **spec.tools}
@@ -177,7 +165,7 @@ def _manifest(spec: ImageSpec, start: Start, kit: Kit, archives: Sequence[_Archi
         architecture=spec.machine,
         library_os=LibraryOs(name=spec.library_os, version=kit.version, kit_sha256=kit.sha256, config_sha256=kit.config_sha256),
         rootfs=Rootfs(
-            sha256=whole.hexdigest(),
+            sha256=hashlib.sha256("".join(f"{archive.index.archive_sha256}\n" for archive in archives).encode()).hexdigest(),
             size=sum(archive.index.archive_size for archive in archives),
             layers=[
                 Layer(name=archive.index.name, sha256=archive.index.archive_sha256, size=archive.index.archive_size)
@@ -236,7 +224,8 @@ def _link(
             "--no-warn-rwx-segments",
             "-z",
             "max-page-size=0x1000",
-            "--build-id=sha1",
+            # The manifest has the digest of all that goes in: no need to read it all again.
+            f"--build-id=0x{hashlib.sha256(descriptor).hexdigest()[:_BUILD_ID_DIGITS]}",
             "--orphan-handling=warn",
             "--strip-all",
             f"--script={kit.linker_script}",
@@ -276,7 +265,3 @@ def run_tool(argv: Sequence[str], purpose: str) -> None:
     if result.returncode != 0:
         printed = "\n".join(result.stdout.decode(errors="replace").strip().splitlines()[-20:])
         raise UnikernelError(f"Cannot {purpose}: {argv[0]} ended with status {result.returncode}.\n{printed}")
-
-
-def summary(image: LinkedImage) -> str:
-    return json.dumps({"path": str(image.path), "size": image.size, "sha256": image.sha256})

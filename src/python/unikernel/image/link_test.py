@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from dataclasses import asdict
@@ -191,8 +192,11 @@ def test_an_image_is_linked_with_its_archives_its_command_line_and_its_manifest(
             stream.seek(start)
             paths += [entry.path for entry, _ in read_cpio(stream)]
             assert stream.tell() == start + layer.size
+            assert layer.sha256 == hashlib.sha256(image[start : start + layer.size]).hexdigest()
             start += math.ceil(layer.size / PAGE) * PAGE
     assert {"dev/console", "app/hello", ".unikernel/init", ".unikernel/config"} <= set(paths)
+    digests = "".join(f"{layer.sha256}\n" for layer in manifest.rootfs.layers)
+    assert manifest.rootfs.sha256 == hashlib.sha256(digests.encode()).hexdigest()
 
 
 def test_a_kit_of_another_version_is_refused(tmp_path: Path) -> None:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from elftools.common.exceptions import ELFError
-from elftools.elf.elffile import ELFFile
-from elftools.elf.segments import NoteSegment
 from google.protobuf import json_format
 from google.protobuf.message import DecodeError
 
 from unikernel.elf import PARSER_FAILURES
 from unikernel.errors import UnikernelError
 from unikernel.image.manifest_pb2 import Manifest
+
+if TYPE_CHECKING:
+    from elftools.elf.elffile import ELFFile
 
 SCHEMA_VERSION = 1
 NOTE_OWNER = "unikernel"
@@ -39,6 +40,9 @@ def to_json(manifest: Manifest) -> str:
 
 def read_manifest(image: Path) -> Manifest:
     """Raises UnikernelError when the file is no image of ours, or one from a future."""
+    from elftools.common.exceptions import ELFError
+    from elftools.elf.elffile import ELFFile
+
     try:
         with image.open("rb") as stream:
             descriptor = _find_note(ELFFile(stream))
@@ -61,6 +65,8 @@ def read_manifest(image: Path) -> Manifest:
 
 
 def _find_note(elf: ELFFile) -> bytes | None:
+    from elftools.elf.segments import NoteSegment
+
     for segment in elf.iter_segments():
         if isinstance(segment, NoteSegment):
             for note in segment.iter_notes():
