@@ -57,6 +57,8 @@ from unikernel.image.spec import ImageSpec
 from unikernel.linux.configuration import parse_option
 
 _KIT_INPUT = "__kit"
+# Large, the same for many links, and seldom changed: Pants lays them out once, and not for each link anew.
+_SHARED_LAYERS = ("python", "distributions", "libraries")
 
 
 @dataclass(frozen=True)
@@ -190,6 +192,8 @@ async def _link(
     manifest_path = f"{os.path.splitext(path)[0]}.json"
     spec = FileContent("image-spec.json", image_spec(field_set).to_json().encode())
     toolchain = tools.link_toolchain
+    shared = {f"__{layer.name}": layer.digest for layer in layers if layer.name in _SHARED_LAYERS}
+    own = [layer.digest for layer in layers if layer.name not in _SHARED_LAYERS]
     process = await toolkit_process(
         tools.toolkit,
         [
@@ -197,15 +201,15 @@ async def _link(
             f"--spec={spec.path}",
             f"--kit={_KIT_INPUT}/{KIT}",
             f"--init={INIT}",
-            *(f"--layer={layer.archive}" for layer in layers),
+            *(f"--layer={_path_of(layer)}" for layer in layers),
             f"--assembler={toolchain.paths['as']}",
             f"--linker={toolchain.paths['ld']}",
             f"--output={path}",
             "--quiet",
         ],
         description=f"Link {field_set.address}",
-        input_digest=await engine.merge_digests([*(layer.digest for layer in layers), init, await engine.create_digest([spec])]),
-        immutable_input_digests={_KIT_INPUT: kit},
+        input_digest=await engine.merge_digests([*own, init, await engine.create_digest([spec])]),
+        immutable_input_digests={_KIT_INPUT: kit, **shared},
         env=toolchain.environment,
         output_files=[path, manifest_path],
     )
@@ -213,3 +217,8 @@ async def _link(
     entries = await engine.digest_entries(result.output_digest)
     image = next(entry.file_digest for entry in entries if isinstance(entry, FileEntry) and entry.path == path)
     return BuiltImage(result.output_digest, path, manifest_path, image.serialized_bytes_length, image.fingerprint)
+
+
+def _path_of(layer: RootfsLayer) -> str:
+    """Where the link finds a layer's archive."""
+    return f"__{layer.name}/{layer.archive}" if layer.name in _SHARED_LAYERS else layer.archive
