@@ -67,7 +67,8 @@ _OBJECT_FLAGS = (
     *("-c", "-O2", "-ffreestanding", "-mcmodel=kernel", "-mno-red-zone", "-mgeneral-regs-only", "-fno-pic"),
     *("-fno-stack-protector", "-fcf-protection=none", "-fno-asynchronous-unwind-tables"),
 )
-_ROOTFS_OBJECT = "init/unikernel_rootfs.o"
+# Of ours, from kernel/, compiled with the kernel's headers: where in its tree, as files of their own that no makefile mentions.
+_KERNEL_OBJECTS = {"rootfs.c": "init/unikernel_rootfs.o", "tcg_tlb.c": "init/unikernel_tcg_tlb.o"}
 # What the final link has to bring along. 2: the root file system between __unikernel_rootfs and __unikernel_rootfs_end.
 _LAYOUT = 2
 # Option -> the header that the build's own programs include when it is on, and the Debian package that has it.
@@ -163,12 +164,12 @@ def build_kit(
     build = _Build(tree, {**environment, **FIXED_ENVIRONMENT}, scratch / "build.log", version)
     arguments = [make, f"--jobs={jobs}", "--silent", "ARCH=x86_64", f"KCFLAGS={' '.join(COMPILER_FLAGS)}"]
     build.run([*arguments, "vmlinux_o"])
-    # The root file system in place: see kernel/rootfs.c. A file of its own in the tree, which no makefile mentions.
-    (tree / _ROOTFS_OBJECT).with_suffix(".c").write_bytes(_source("rootfs.c"))
-    build.run([*arguments, "init/version-timestamp.o", "arch/x86/kernel/vmlinux.lds", _ROOTFS_OBJECT])
+    for name, object_file in _KERNEL_OBJECTS.items():
+        (tree / object_file).with_suffix(".c").write_bytes(_source(name))
+    build.run([*arguments, "init/version-timestamp.o", "arch/x86/kernel/vmlinux.lds", *_KERNEL_OBJECTS.values()])
     output.mkdir(parents=True, exist_ok=True)
     _combine(build, scratch, output / _KERNEL)
-    (output / _LINKER_SCRIPT).write_bytes((tree / "arch/x86/kernel/vmlinux.lds").read_bytes())
+    (output / _LINKER_SCRIPT).write_text(keep_init_text((tree / "arch/x86/kernel/vmlinux.lds").read_text()))
     kernel = (output / _KERNEL).read_bytes()
     if kernel.count(COMMAND_LINE_MARKER) != 1:
         raise UnikernelError(f"Linux {version} was compiled without the place for a command line (CONFIG_CMDLINE).")
@@ -275,7 +276,7 @@ def _combine(build: _Build, scratch: Path, output: Path) -> None:
     roots, and stay with all that they refer to.
     """
     objects = [member for member in build.lines(["ar", "t", "vmlinux.a"]) if not member.endswith("usr/initramfs_data.o")]
-    objects += ["init/version-timestamp.o", str(_tcg_clock(build, scratch)), _ROOTFS_OBJECT]
+    objects += ["init/version-timestamp.o", str(_tcg_clock(build, scratch)), *_KERNEL_OBJECTS.values()]
     # A response file: there are more members than a command line takes.
     response = scratch / "objects"
     response.write_text("".join(f'"{name}"\n' for name in objects))
@@ -301,6 +302,23 @@ def _tcg_clock(build: _Build, scratch: Path) -> Path:
 
 def _source(name: str) -> bytes:
     return (importlib.resources.files("unikernel.linux") / "kernel" / name).read_bytes()
+
+
+def keep_init_text(linker_script: str) -> str:
+    """The kernel's linker script with .init.text before what is freed after start-up, as other architectures have it
+    (include/asm-generic/sections.h).
+
+    Linux overwrites what it frees. Under QEMU's emulation a write to a page of which code has run throws translations away, one after
+    another: for these 150 KiB it took a tenth of the start-up of a small program. A script of another shape is left as it is.
+    """
+    start = re.search(r"^ *\.init\.begin : [^{]*\{[^}]*\}\n", linker_script, re.MULTILINE)
+    if start is None:
+        return linker_script
+    without = linker_script[: start.start()] + linker_script[start.end() :]
+    code = re.search(r"^ *\.altinstr_aux : [^{]*\{[^}]*\}\n", without, re.MULTILINE)
+    if code is None or code.start() < start.start():
+        return linker_script
+    return f"{without[: code.end()]} . = ALIGN(4096);\n{start[0]}{without[code.end() :]}"
 
 
 def _collecting_script(section_headers: Sequence[str]) -> str:
