@@ -1,0 +1,170 @@
+"""Keys that sign and verify: ECDSA on P-256 with SHA-256, and Ed25519.
+
+ECDSA signatures are ASN.1 DER, as Sigstore has them, and deterministic (RFC 6979): the same input gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Union
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes, PublicKeyTypes
+from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_der_private_key,
+    load_pem_private_key,
+    load_pem_public_key,
+)
+from nacl.exceptions import CryptoError
+from nacl.secret import SecretBox
+
+from unikernel.errors import UnikernelError
+
+_PrivateKey = Union[ec.EllipticCurvePrivateKey, ed25519.Ed25519PrivateKey]
+_PublicKey = Union[ec.EllipticCurvePublicKey, ed25519.Ed25519PublicKey]
+_DIGEST = ec.ECDSA(hashes.SHA256())
+_DETERMINISTIC = ec.ECDSA(hashes.SHA256(), deterministic_signing=True)
+_KINDS = "ECDSA keys on the curve P-256 and Ed25519 keys"
+# cosign's file: a PEM block around JSON (github.com/secure-systems-lab/go-securesystemslib/encrypted).
+_COSIGN_BEGIN = (b"-----BEGIN ENCRYPTED SIGSTORE PRIVATE KEY-----", b"-----BEGIN ENCRYPTED COSIGN PRIVATE KEY-----")
+_COSIGN_END = b"-----END "
+# scrypt takes 128 * N * r bytes of memory; cosign's own parameters take 64 MiB.
+_MOST_SCRYPT_MEMORY = 1 << 28
+_LARGEST_KEY_FILE = 1 << 16
+
+
+@dataclass(frozen=True)
+class PublicKey:
+    """`der` is the key as SubjectPublicKeyInfo (PKIX)."""
+
+    der: bytes
+    _key: _PublicKey
+
+    @classmethod
+    def of(cls, key: PublicKeyTypes, name: str) -> PublicKey:
+        """Raises UnikernelError, with `name` in it, for a key of another kind."""
+        if not isinstance(key, ed25519.Ed25519PublicKey) and not (
+            isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1)
+        ):
+            raise UnikernelError(f"{name} is a key of a kind that is not used here: {_KINDS} are.")
+        return cls(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo), key)
+
+    @classmethod
+    def load(cls, path: Path) -> PublicKey:
+        """From a PEM file. Raises UnikernelError."""
+        try:
+            return cls.of(load_pem_public_key(_read(path)), str(path))
+        except (ValueError, UnsupportedAlgorithm) as error:
+            raise UnikernelError(f"{path} is no public key in PEM form.") from error
+
+    @property
+    def fingerprint(self) -> str:
+        """The SHA-256 of `der`, in hex."""
+        return hashlib.sha256(self.der).hexdigest()
+
+    @property
+    def hint(self) -> str:
+        """As `publicKey.hint` of a Sigstore bundle has it."""
+        return base64.b64encode(hashlib.sha256(self.der).digest()).decode()
+
+    @property
+    def pem(self) -> str:
+        return self._key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+
+    def verifies(self, signature: bytes, message: bytes) -> bool:
+        try:
+            if isinstance(self._key, ed25519.Ed25519PublicKey):
+                self._key.verify(signature, message)
+            else:
+                self._key.verify(signature, message, _DIGEST)
+        except InvalidSignature:
+            return False
+        return True
+
+
+@dataclass(frozen=True)
+class PrivateKey:
+    """Not shown by `repr`, and compared by its public part."""
+
+    public: PublicKey
+    _key: _PrivateKey
+
+    def __repr__(self) -> str:
+        return f"PrivateKey({self.public.fingerprint})"
+
+    @classmethod
+    def load(cls, path: Path, password: bytes | None) -> PrivateKey:
+        """From PEM (PKCS #8, SEC 1), encrypted or not, or from cosign's key file. Raises UnikernelError, which never quotes content."""
+        content = _read(path)
+        if content.lstrip().startswith(_COSIGN_BEGIN):
+            key = _load_cosign(content, path, password)
+        else:
+            key = _load_pem(content, path, password)
+        public = PublicKey.of(key.public_key(), str(path)) if hasattr(key, "public_key") else None
+        if public is None or not isinstance(key, (ec.EllipticCurvePrivateKey, ed25519.Ed25519PrivateKey)):
+            raise UnikernelError(f"{path} is a key of a kind that is not used here: {_KINDS} are.")
+        return cls(public, key)
+
+    def sign(self, message: bytes) -> bytes:
+        if isinstance(self._key, ed25519.Ed25519PrivateKey):
+            return self._key.sign(message)
+        return self._key.sign(message, _DETERMINISTIC)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as stream:
+            content = stream.read(_LARGEST_KEY_FILE + 1)
+    except OSError as error:
+        raise UnikernelError(f"The key {path} cannot be read: {error.strerror}.") from error
+    if len(content) > _LARGEST_KEY_FILE:
+        raise UnikernelError(f"{path} is no key: it is larger than {_LARGEST_KEY_FILE >> 10} KiB.")
+    return content
+
+
+def _load_pem(content: bytes, path: Path, password: bytes | None) -> PrivateKeyTypes:
+    try:
+        try:
+            return load_pem_private_key(content, password)
+        except TypeError:
+            # Raised for a password too few, and for one too many: an unencrypted key needs none.
+            if password is None:
+                raise UnikernelError(f"The key {path} is encrypted: a password is needed.") from None
+            return load_pem_private_key(content, None)
+    except (ValueError, UnsupportedAlgorithm):
+        # The cause is left out: it can quote what was read.
+        hint = "the password is wrong, or " if b"ENCRYPTED" in content else ""
+        raise UnikernelError(f"The key {path} cannot be used: {hint}it is no private key in PEM form.") from None
+
+
+def _load_cosign(content: bytes, path: Path, password: bytes | None) -> PrivateKeyTypes:
+    if password is None:
+        raise UnikernelError(f"The key {path} is encrypted: a password is needed.")
+    try:
+        body = content.split(b"-----\n", 1)[1].split(_COSIGN_END, 1)[0]
+        document = json.loads(base64.b64decode(b"".join(body.split()), validate=True))
+        kdf, cipher = document["kdf"], document["cipher"]
+        if (kdf["name"], cipher["name"]) != ("scrypt", "nacl/secretbox"):
+            raise ValueError("another cipher")
+        parameters = {name: int(kdf["params"][name]) for name in ("N", "r", "p")}
+        if 128 * parameters["N"] * parameters["r"] * max(1, parameters["p"]) > _MOST_SCRYPT_MEMORY:
+            raise ValueError("more work than any key of cosign takes")
+        salt, nonce = base64.b64decode(kdf["salt"]), base64.b64decode(cipher["nonce"])
+        secret = Scrypt(salt, 32, parameters["N"], parameters["r"], parameters["p"]).derive(password)
+        ciphertext = base64.b64decode(document["ciphertext"])
+    except (ValueError, LookupError, TypeError, AttributeError, binascii.Error):
+        raise UnikernelError(f"The key {path} is no key file of cosign: it is damaged.") from None
+    try:
+        return load_der_private_key(SecretBox(secret).decrypt(ciphertext, nonce), None)
+    except (CryptoError, ValueError, TypeError, UnsupportedAlgorithm):
+        raise UnikernelError(f"The password of the key {path} is wrong.") from None
