@@ -11,12 +11,13 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Union
+from typing import Callable, Union
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes, PublicKeyTypes
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -32,8 +33,8 @@ from unikernel.errors import UnikernelError
 
 _PrivateKey = Union[ec.EllipticCurvePrivateKey, ed25519.Ed25519PrivateKey]
 _PublicKey = Union[ec.EllipticCurvePublicKey, ed25519.Ed25519PublicKey]
-_DIGEST = ec.ECDSA(hashes.SHA256())
-_DETERMINISTIC = ec.ECDSA(hashes.SHA256(), deterministic_signing=True)
+_VERIFYING = ec.ECDSA(Prehashed(hashes.SHA256()))
+_SIGNING = ec.ECDSA(Prehashed(hashes.SHA256()), deterministic_signing=True)
 _KINDS = "ECDSA keys on the curve P-256 and Ed25519 keys"
 # cosign's file: a PEM block around JSON (github.com/secure-systems-lab/go-securesystemslib/encrypted).
 _COSIGN_BEGIN = (b"-----BEGIN ENCRYPTED SIGSTORE PRIVATE KEY-----", b"-----BEGIN ENCRYPTED COSIGN PRIVATE KEY-----")
@@ -41,6 +42,18 @@ _COSIGN_END = b"-----END "
 # scrypt takes 128 * N * r bytes of memory; cosign's own parameters take 64 MiB.
 _MOST_SCRYPT_MEMORY = 1 << 28
 _LARGEST_KEY_FILE = 1 << 16
+
+
+@dataclass(frozen=True)
+class Message:
+    """What is signed. `read` is asked for the content only where the digest (SHA-256) is not enough: Ed25519 signs all of it."""
+
+    sha256: bytes
+    read: Callable[[], bytes]
+
+    @classmethod
+    def of(cls, content: bytes) -> Message:
+        return cls(hashlib.sha256(content).digest(), lambda: content)
 
 
 @dataclass(frozen=True)
@@ -81,12 +94,17 @@ class PublicKey:
     def pem(self) -> str:
         return self._key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
-    def verifies(self, signature: bytes, message: bytes) -> bool:
+    @property
+    def signs_digests(self) -> bool:
+        """Whether the digest of a message is all that a signer of this kind needs."""
+        return isinstance(self._key, ec.EllipticCurvePublicKey)
+
+    def verifies(self, signature: bytes, message: Message) -> bool:
         try:
             if isinstance(self._key, ed25519.Ed25519PublicKey):
-                self._key.verify(signature, message)
+                self._key.verify(signature, message.read())
             else:
-                self._key.verify(signature, message, _DIGEST)
+                self._key.verify(signature, message.sha256, _VERIFYING)
         except InvalidSignature:
             return False
         return True
@@ -115,10 +133,10 @@ class PrivateKey:
             raise UnikernelError(f"{path} is a key of a kind that is not used here: {_KINDS} are.")
         return cls(public, key)
 
-    def sign(self, message: bytes) -> bytes:
+    def sign(self, message: Message) -> bytes:
         if isinstance(self._key, ed25519.Ed25519PrivateKey):
-            return self._key.sign(message)
-        return self._key.sign(message, _DETERMINISTIC)
+            return self._key.sign(message.read())
+        return self._key.sign(message.sha256, _SIGNING)
 
 
 def _read(path: Path) -> bytes:
@@ -157,8 +175,8 @@ def _load_cosign(content: bytes, path: Path, password: bytes | None) -> PrivateK
         if (kdf["name"], cipher["name"]) != ("scrypt", "nacl/secretbox"):
             raise ValueError("another cipher")
         parameters = {name: int(kdf["params"][name]) for name in ("N", "r", "p")}
-        if 128 * parameters["N"] * parameters["r"] * max(1, parameters["p"]) > _MOST_SCRYPT_MEMORY:
-            raise ValueError("more work than any key of cosign takes")
+        if min(parameters.values()) < 1 or 128 * parameters["N"] * parameters["r"] * parameters["p"] > _MOST_SCRYPT_MEMORY:
+            raise ValueError("no parameters that any key of cosign has")
         salt, nonce = base64.b64decode(kdf["salt"]), base64.b64decode(cipher["nonce"])
         secret = Scrypt(salt, 32, parameters["N"], parameters["r"], parameters["p"]).derive(password)
         ciphertext = base64.b64decode(document["ciphertext"])

@@ -1,0 +1,53 @@
+"""JSON that others wrote, read strictly: no name twice, nothing after the end, bounded in size and depth; and our own, written so that
+the same content gives the same bytes."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from typing import Any
+
+from unikernel.errors import UnikernelError
+
+_LARGEST = 64 << 20
+
+
+def parse(content: bytes, name: str) -> dict[str, Any]:
+    """One JSON object. Raises UnikernelError, with `name` in it, for all else."""
+    if len(content) > _LARGEST:
+        raise UnikernelError(f"{name} is larger than {_LARGEST >> 20} MiB.")
+    try:
+        document = json.loads(content.decode(), object_pairs_hook=_without_duplicates, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise UnikernelError(f"{name} is no valid JSON: {error}.") from error
+    if not isinstance(document, dict):
+        raise UnikernelError(f"{name} is no JSON object.")
+    return document
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    document = dict(pairs)
+    if len(document) != len(pairs):
+        raise ValueError("a name is there twice in one object")
+    return document
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON")
+
+
+def serialize(document: Any) -> bytes:
+    """On one line, without a newline; names are sorted."""
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode()
+
+
+def decode_base64(text: Any, name: str) -> bytes:
+    """Raises UnikernelError for what is not base64 in its one canonical form."""
+    try:
+        content = base64.b64decode(text, validate=True) if isinstance(text, str) else None
+    except (binascii.Error, ValueError):
+        content = None
+    if content is None or base64.b64encode(content).decode() != text:
+        raise UnikernelError(f"{name} is not in base64.")
+    return content

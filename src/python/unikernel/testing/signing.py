@@ -1,0 +1,25 @@
+"""Keys for tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
+
+from unikernel.signing.keys import PrivateKey
+
+KINDS = ("ecdsa", "ed25519")
+
+
+def write_key(path: Path, kind: str = "ecdsa", password: bytes | None = None) -> Path:
+    """A new private key in a PEM file."""
+    key = ec.generate_private_key(ec.SECP256R1()) if kind == "ecdsa" else ed25519.Ed25519PrivateKey.generate()
+    encryption = BestAvailableEncryption(password) if password is not None else NoEncryption()
+    path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption))
+    path.chmod(0o600)
+    return path
+
+
+def make_key(directory: Path, kind: str = "ecdsa", name: str = "key.pem") -> PrivateKey:
+    return PrivateKey.load(write_key(directory / name, kind), None)
