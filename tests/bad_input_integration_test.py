@@ -104,7 +104,7 @@ def test_program_for_another_architecture(project: PantsProject) -> None:
 
 def test_program_that_is_none(project: PantsProject) -> None:
     project.write("text/program", "just text\n")
-    build = 'files(name="files", sources=["program"])\narchive(name="app", files=[":files"], format="zip")\n'
+    build = 'files(name="files", sources=["program"])\narchive(name="app", files=[":files"], format="tar")\n'
     build += image(app=":app", executable="text/program")
     expect_error(project, "text", build, "text:unikernel", "neither an ELF program, nor a PEX, nor a script")
 

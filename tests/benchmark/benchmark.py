@@ -200,7 +200,7 @@ def seconds_to_answer(image: Path, memory: str) -> tuple[float, float]:
         while True:
             try:
                 # QEMU takes a connection before the guest has a network, and tries again only seconds later: ask anew.
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=0.5) as answer:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=0.25) as answer:
                     if answer.status == 200:
                         return (line[0] if line else float("nan")), time.monotonic() - start
             except OSError:  # refused, reset, or timed out
