@@ -41,9 +41,16 @@ class UnikernelToolkit(PythonToolRequirementsBase):
     default_version = "pyelftools==0.32"
     default_extra_requirements = [
         "certifi",
-        "packaging>=21",
+        "cryptography>=43",
+        "cyclonedx-python-lib>=11.6,<12",
+        "license-expression>=30.4",
+        "packageurl-python>=0.16",
+        "packaging>=23.1",
         "protobuf>=6.31,<7",
+        "pynacl>=1.5",
         "qemu.qmp>=0.0.3",
+        "securesystemslib>=1.3",
+        "spdx-tools>=0.8.3,<0.9",
         "tzdata",
     ]
 
