@@ -53,9 +53,11 @@ def packages_of(paths: Iterable[str], os_release: Path = Path("/etc/os-release")
     shown = _output([program, "--show", f"--showformat={_FORMAT}", "--", *sorted(set(owners.values()))])
     packages = {}
     for line in shown.splitlines():
-        binary, *facts = line.split("\t")
-        if len(facts) == len(_FIELDS) - 1:
-            packages[binary] = Package(*facts, release.get("ID", "debian"), release.get("VERSION_ID", ""))
+        facts = line.split("\t")
+        if len(facts) == len(_FIELDS):
+            binary, name, version, architecture, source, source_version = facts
+            distribution, number = release.get("ID", "debian"), release.get("VERSION_ID", "")
+            packages[binary] = Package(name, version, architecture, source, source_version, distribution, number)
     return {path: packages[owner] for path, owner in sorted(owners.items()) if owner in packages}
 
 

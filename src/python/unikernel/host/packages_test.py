@@ -41,7 +41,7 @@ def test_a_package_has_a_purl() -> None:
 
 def test_the_distribution_is_read_from_os_release(tmp_path: Path) -> None:
     path = tmp_path / "os-release"
-    path.write_text('# a comment = x\nID=debian\nVERSION_ID="12"\nPRETTY_NAME=\'Debian = good\'\n\n')
+    path.write_text("# a comment = x\nID=debian\nVERSION_ID=\"12\"\nPRETTY_NAME='Debian = good'\n\n")
     assert _os_release(path) == {"ID": "debian", "VERSION_ID": "12", "PRETTY_NAME": "Debian = good"}
     assert _os_release(tmp_path / "none") == {}
 

@@ -18,9 +18,13 @@ from unikernel.sbom.spdx import to_spdx
 
 _COMPONENTS = (
     Component(ComponentKind.LIBRARY, "markupsafe", "3.0.4", "pkg:pypi/markupsafe@3.0.4", ("BSD-3-Clause",), "ab" * 32),
-    Component(ComponentKind.LIBRARY, "libc6", "2.36-9", "pkg:deb/debian/libc6@2.36-9", ("LGPL-2.1+", "GPL-2"), "cd" * 32, "/lib/libc.so.6"),
+    Component(
+        ComponentKind.LIBRARY, "libc6", "2.36-9", "pkg:deb/debian/libc6@2.36-9", ("LGPL-2.1+", "GPL-2"), "cd" * 32, "/lib/libc.so.6"
+    ),
     Component(ComponentKind.OPERATING_SYSTEM, "linux", "6.1.192", "", ("GPL-2.0-only WITH Linux-syscall-note",), "ef" * 32),
-    Component(ComponentKind.LIBRARY, "odd", licenses=("BSD, or so (see LICENSE)", "BSD or so see LICENSE", "(", "MIT OR Apache-2.0")),
+    Component(
+        ComponentKind.LIBRARY, "odd", licenses=("BSD, or so (see LICENSE)", "BSD or so see LICENSE", "(", "MIT OR Apache-2.0")
+    ),
     Component(ComponentKind.APPLICATION, "ünï/code", licenses=("é",)),
     Component(ComponentKind.FILE, "plain"),
 )

@@ -59,5 +59,7 @@ def verify_bundle(content: bytes, message: Message, keys: Sequence[PublicKey], n
 
 def _members(value: Any, name: str, members: set[str]) -> dict[str, Any]:
     if not isinstance(value, dict) or set(value) != members:
-        raise UnikernelError(f"{name} is no Sigstore bundle of a file's signature by a key: not {', '.join(sorted(members))} in it.")
+        raise UnikernelError(
+            f"{name} is no Sigstore bundle of a file's signature by a key: not {', '.join(sorted(members))} in it."
+        )
     return value

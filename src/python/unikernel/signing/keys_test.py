@@ -4,6 +4,7 @@ import base64
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -60,7 +61,8 @@ def test_an_encrypted_key_and_its_password(tmp_path: Path, password: bytes | Non
 
 
 def test_keys_of_other_kinds_are_refused(tmp_path: Path) -> None:
-    for key in (rsa.generate_private_key(65537, 2048), ec.generate_private_key(ec.SECP384R1())):
+    keys: list[Any] = [rsa.generate_private_key(65537, 2048), ec.generate_private_key(ec.SECP384R1())]
+    for key in keys:
         (tmp_path / "key").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
         with pytest.raises(UnikernelError, match="a kind that is not used here: ECDSA keys on the curve P-256"):
             PrivateKey.load(tmp_path / "key", None)

@@ -24,9 +24,11 @@ class Signer(Protocol):
     """`keys.PrivateKey` is one."""
 
     @property
-    def public(self) -> PublicKey: ...
+    def public(self) -> PublicKey:
+        ...
 
-    def sign(self, message: Message) -> bytes: ...
+    def sign(self, message: Message) -> bytes:
+        ...
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,9 @@ class CommandSigner:
 
     def __post_init__(self) -> None:
         if not self.public.signs_digests:
-            raise UnikernelError("A signing command is given a digest, which an Ed25519 key cannot sign: use an ECDSA key on P-256.")
+            raise UnikernelError(
+                "A signing command is given a digest, which an Ed25519 key cannot sign: use an ECDSA key on P-256."
+            )
 
     def sign(self, message: Message) -> bytes:
         """Raises UnikernelError when the command fails, does not answer, or prints something else than a signature by its key."""
@@ -80,7 +84,9 @@ class CommandSigner:
                 process.communicate()
         if process.returncode != 0:
             said = complaint.decode(errors="replace").strip()[-_LONGEST_COMPLAINT:]
-            raise UnikernelError(f"The signing command {self} ended with status {process.returncode}" + (f": {said}" if said else "."))
+            raise UnikernelError(
+                f"The signing command {self} ended with status {process.returncode}" + (f": {said}" if said else ".")
+            )
         if len(printed) > _LONGEST_OUTPUT:
             raise UnikernelError(f"The signing command {self} printed something else than a signature in base64.")
         return printed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
@@ -14,8 +15,9 @@ KINDS = ("ecdsa", "ed25519")
 
 def write_key(path: Path, kind: str = "ecdsa", password: bytes | None = None) -> Path:
     """A new private key in a PEM file."""
-    key = ec.generate_private_key(ec.SECP256R1()) if kind == "ecdsa" else ed25519.Ed25519PrivateKey.generate()
     encryption = BestAvailableEncryption(password) if password is not None else NoEncryption()
+    make = {"ecdsa": lambda: ec.generate_private_key(ec.SECP256R1()), "ed25519": ed25519.Ed25519PrivateKey.generate}
+    key: Any = make[kind]()
     path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption))
     path.chmod(0o600)
     return path
