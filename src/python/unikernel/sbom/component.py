@@ -36,5 +36,9 @@ class Component:
 
     @classmethod
     def of_document(cls, document: Mapping[str, Any]) -> Component:
-        values: dict[str, Any] = {**document, "kind": ComponentKind(document["kind"]), "licenses": tuple(document.get("licenses", ()))}
+        values: dict[str, Any] = {
+            **document,
+            "kind": ComponentKind(document["kind"]),
+            "licenses": tuple(document.get("licenses", ())),
+        }
         return cls(**values)
