@@ -14,7 +14,7 @@ from typing import Any
 from securesystemslib.dsse import Envelope
 
 from unikernel.errors import UnikernelError
-from unikernel.signing.documents import decode_base64, parse, serialize
+from unikernel.signing.documents import decode_base64, parse, parse_line, serialize
 from unikernel.signing.keys import Message, PublicKey
 from unikernel.signing.signer import Signer
 
@@ -57,7 +57,7 @@ def verify_attestation(content: bytes, sha256: str, keys: Sequence[PublicKey], n
     Raises UnikernelError, with `name` in it, when none of them signed it, or it is about another file. Nothing of the payload is read
     before its signature holds.
     """
-    envelope = parse(content, name)
+    envelope = parse_line(content, name)
     signatures = envelope.get("signatures")
     if set(envelope) != {"payload", "payloadType", "signatures"} or not isinstance(signatures, list):
         raise UnikernelError(f"{name} is no DSSE envelope.")

@@ -10,6 +10,7 @@ import pytest
 
 from unikernel.errors import UnikernelError
 from unikernel.signing.attestation import PAYLOAD_TYPE, Attestation, sign_attestation, verify_attestation
+from unikernel.signing.documents import serialize
 from unikernel.signing.keys import Message, PrivateKey
 from unikernel.testing.signing import KINDS, make_key
 
@@ -38,7 +39,7 @@ def _resigned(key: PrivateKey, payload: bytes, payload_type: str = PAYLOAD_TYPE)
         "payloadType": payload_type,
         "signatures": [{"keyid": key.public.fingerprint, "sig": base64.b64encode(key.sign(Message.of(pae))).decode()}],
     }
-    return json.dumps(envelope).encode()
+    return serialize(envelope) + b"\n"
 
 
 def _statement(**changes: Any) -> dict[str, Any]:
@@ -90,4 +91,4 @@ def test_the_number_of_signatures_is_one(tmp_path: Path) -> None:
     envelope = json.loads(sign_attestation(_ATTESTATION, key))
     for signatures in ([], envelope["signatures"] * 2):
         with pytest.raises(UnikernelError, match="signatures, not one"):
-            verify_attestation(json.dumps({**envelope, "signatures": signatures}).encode(), _SHA256, [key.public], "it")
+            verify_attestation(serialize({**envelope, "signatures": signatures}) + b"\n", _SHA256, [key.public], "it")

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from unikernel.errors import UnikernelError
-from unikernel.signing.documents import decode_base64, parse, serialize
+from unikernel.signing.documents import decode_base64, parse_line, serialize
 from unikernel.signing.keys import Message, PublicKey
 from unikernel.signing.signer import Signer
 
@@ -36,7 +36,7 @@ def verify_bundle(content: bytes, message: Message, keys: Sequence[PublicKey], n
 
     Members that are not known are refused: a verifier must not skip over what it does not understand.
     """
-    document = parse(content, name)
+    document = parse_line(content, name)
     _members(document, name, {"mediaType", "verificationMaterial", "messageSignature"})
     if document["mediaType"] != MEDIA_TYPE:
         raise UnikernelError(f"{name} is no Sigstore bundle of version 0.3: its media type is {document['mediaType']!r}.")

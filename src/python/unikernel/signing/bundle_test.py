@@ -8,6 +8,7 @@ import pytest
 
 from unikernel.errors import UnikernelError
 from unikernel.signing.bundle import sign_bundle, verify_bundle
+from unikernel.signing.documents import serialize
 from unikernel.signing.keys import Message
 from unikernel.testing.signing import KINDS, make_key
 
@@ -51,4 +52,4 @@ def test_an_altered_bundle_is_refused(tmp_path: Path, path: tuple[str, ...], val
     key = make_key(tmp_path)
     document = _replaced(json.loads(sign_bundle(_MESSAGE, key)), path, value)
     with pytest.raises(UnikernelError, match=expected):
-        verify_bundle(json.dumps(document).encode(), _MESSAGE, [key.public], "it")
+        verify_bundle(serialize(document) + b"\n", _MESSAGE, [key.public], "it")

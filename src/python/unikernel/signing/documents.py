@@ -26,6 +26,14 @@ def parse(content: bytes, name: str) -> dict[str, Any]:
     return document
 
 
+def parse_line(content: bytes, name: str) -> dict[str, Any]:
+    """One object on one line, exactly as `serialize` and a newline make it: of an altered file nothing is accepted, not even a space."""
+    document = parse(content, name)
+    if serialize(document) + b"\n" != content:
+        raise UnikernelError(f"{name} is not as it was written: it was altered, or written by another program.")
+    return document
+
+
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     document = dict(pairs)
     if len(document) != len(pairs):

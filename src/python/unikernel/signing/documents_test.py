@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from unikernel.errors import UnikernelError
-from unikernel.signing.documents import decode_base64, parse, serialize
+from unikernel.signing.documents import decode_base64, parse, parse_line, serialize
 
 
 def test_what_is_written_is_read_and_the_same_bytes() -> None:
@@ -30,6 +30,13 @@ def test_what_is_written_is_read_and_the_same_bytes() -> None:
 def test_what_is_not_one_object_is_refused(content: bytes) -> None:
     with pytest.raises(UnikernelError, match="the document"):
         parse(content, "the document")
+
+
+@pytest.mark.parametrize("content", [b'{"a":1}', b'{"a":1}\n\n', b'{"a": 1}\n', b'{"b":1,"a":1}\n', b'{"a":"\\u00fc"}\n', b'{"a":1.0e0}\n'])
+def test_a_line_has_one_form(content: bytes) -> None:
+    assert parse_line(b'{"a":1}\n', "the document") == {"a": 1}
+    with pytest.raises(UnikernelError, match="the document is not as it was written"):
+        parse_line(content, "the document")
 
 
 def test_what_is_too_large_is_not_parsed() -> None:
