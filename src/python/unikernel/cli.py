@@ -1,4 +1,4 @@
-"""The command `unikernel`. What people use: `inspect` and `run`. The other commands are the steps of a build, one a process."""
+"""The command `unikernel`. What people use: `inspect`, `verify` and `run`. The other commands are the steps of a build, one a process."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Callable
 
@@ -35,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="unikernel", description="Build, inspect and run unikernel images.")
+    parser = argparse.ArgumentParser(prog="unikernel", description="Build, inspect, verify and run unikernel images.")
     parser.add_argument("--version", action="version", version=f"unikernel {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
@@ -45,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
         return subparser
 
     _add_inspect(add)
+    _add_verify(add)
     _add_run(add)
     _add_rootfs_steps(add)
     add_linux_steps(add)
@@ -52,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-# --- inspect and run ----------------------------------------------------------------------------------------------
+# --- inspect, verify and run ----------------------------------------------------------------------------------------
 
 
 def _add_inspect(add: Callable[..., argparse.ArgumentParser]) -> None:
@@ -68,6 +70,28 @@ def _inspect(arguments: argparse.Namespace) -> int:
     manifest = image_manifest.read_manifest(arguments.image)
     sys.stdout.write(image_manifest.to_json(manifest) if arguments.json else describe(manifest, arguments.image))
     return 0
+
+
+def _add_verify(add: Callable[..., argparse.ArgumentParser]) -> None:
+    parser = add("verify", _verify, "Verify the signatures of an image and of what is beside it.")
+    parser.add_argument("image", type=Path, metavar="IMAGE")
+    parser.add_argument("--key", type=Path, action="append", required=True, metavar="PUB", help="a public key to trust (repeatable)")
+    parser.add_argument("--policy", type=Path, metavar="FILE", help="what else is demanded: see docs/signing.md")
+    parser.add_argument("--allow-development-keys", action="store_true", help="accept a key that nobody configured")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    from unikernel.signing.keys import PublicKey
+    from unikernel.signing.policy import Policy
+    from unikernel.signing.verify import verify_image
+
+    policy = Policy.read(arguments.policy) if arguments.policy else Policy()
+    if arguments.allow_development_keys:
+        policy = replace(policy, development_keys=True)
+    result = verify_image(arguments.image, [PublicKey.load(path) for path in arguments.key], policy)
+    sys.stdout.write(json.dumps(result.to_document(), indent=1) + "\n" if arguments.json else result.to_text())
+    return 0 if result.holds else 1
 
 
 def _add_run(add: Callable[..., argparse.ArgumentParser]) -> None:

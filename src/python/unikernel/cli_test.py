@@ -14,6 +14,7 @@ from unikernel.image import manifest as image_manifest
 from unikernel.image.manifest_pb2 import Manifest
 from unikernel.testing.images import image_with_note
 from unikernel.testing.programs import program, tiny_program
+from unikernel.testing.signing import make_key
 
 _ROOT = str(Path(unikernel.__file__).parent.parent)
 
@@ -24,6 +25,30 @@ def _unikernel(*arguments: str, **settings: object) -> subprocess.CompletedProce
     return subprocess.run(  # type: ignore[call-overload,no-any-return]
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", env=environment, **settings
     )
+
+
+def test_an_unsigned_image_is_not_verified(tmp_path: Path) -> None:
+    image = image_with_note(tmp_path / "image.elf", image_manifest.encode(Manifest(name="a")))
+    (tmp_path / "key.pub").write_text(make_key(tmp_path).public.pem)
+    printed = _unikernel("verify", str(image), "--key", str(tmp_path / "key.pub"))
+    assert printed.returncode == 1 and "NOT VERIFIED" in printed.stdout and "image.elf.sigstore.json cannot be read" in printed.stdout
+    printed = _unikernel("verify", str(image), "--key", str(tmp_path / "key.pub"), "--json")
+    assert printed.returncode == 1 and json.loads(printed.stdout)["holds"] is False
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--key", "none.pub"], "The key none.pub cannot be read"),
+        (["--key", "key.pub", "--policy", "none.json"], "The policy none.json cannot be read"),
+        (["--key", "key.pub", "--policy", "key.pub"], "The policy key.pub is no valid JSON"),
+    ],
+)
+def test_what_verify_cannot_use_is_one_line_and_status_1(options: list[str], expected: str, tmp_path: Path) -> None:
+    (tmp_path / "key.pub").write_text(make_key(tmp_path).public.pem)
+    printed = _unikernel("verify", "image.elf", *options, cwd=tmp_path)
+    assert printed.returncode == 1
+    assert printed.stderr.startswith(f"unikernel: {expected}") and printed.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("command", ["inspect", "run"])

@@ -3,7 +3,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -20,11 +19,10 @@ from unikernel.image.manifest import read_manifest
 from unikernel.image.manifest_pb2 import Start
 from unikernel.image.spec import ImageSpec, Network, Port
 from unikernel.linux.command_line import command_line
-from unikernel.linux.kit import Kit, KitFacts
+from unikernel.linux.kit import Kit
 from unikernel.linux.marker import COMMAND_LINE_MARKER
 from unikernel.rootfs.cpio import PAGE, read_cpio
-from unikernel.rootfs.layer import Layer, LayerIndex
-from unikernel.testing.programs import compile_c, tiny_program
+from unikernel.testing.images import link_small_image, make_kit, small_kit
 
 # --- the configuration of PID 1 -----------------------------------------------------------------------------------
 
@@ -77,17 +75,9 @@ def test_what_pid_1_would_refuse_is_refused_now(changes: dict[str, object], part
 # --- kernel and link ----------------------------------------------------------------------------------------------
 
 
-def _kit(root: Path, kernel: bytes, offset: int) -> Kit:
-    root.mkdir()
-    (root / "kernel.o").write_bytes(kernel)
-    facts = KitFacts("6.1.1", "c0", "50", offset, {"gcc": "12"}, "ki")
-    (root / "kit.json").write_text(json.dumps(asdict(facts)))
-    return Kit(root, facts)
-
-
 def test_the_command_line_is_written_over_the_marker(tmp_path: Path) -> None:
     kernel = b"before" + COMMAND_LINE_MARKER + b"after"
-    kit = _kit(tmp_path / "kit", kernel, 6)
+    kit = make_kit(tmp_path / "kit", kernel, 6)
     write_kernel(kit, "quiet panic=-1", tmp_path / "kernel.o")
     written = (tmp_path / "kernel.o").read_bytes()
     assert written == b"before" + b"quiet panic=-1".ljust(len(COMMAND_LINE_MARKER), b"\0") + b"after"
@@ -95,7 +85,7 @@ def test_the_command_line_is_written_over_the_marker(tmp_path: Path) -> None:
 
 
 def test_the_longest_command_line_ends_with_nul(tmp_path: Path) -> None:
-    kit = _kit(tmp_path / "kit", COMMAND_LINE_MARKER, 0)
+    kit = make_kit(tmp_path / "kit", COMMAND_LINE_MARKER, 0)
     most = len(COMMAND_LINE_MARKER) - 1
     write_kernel(kit, "x" * most, tmp_path / "kernel.o")
     assert (tmp_path / "kernel.o").read_bytes() == b"x" * most + b"\0"
@@ -106,7 +96,7 @@ def test_the_longest_command_line_ends_with_nul(tmp_path: Path) -> None:
 @pytest.mark.parametrize("offset", [5, 10**6])
 def test_a_damaged_kit_is_noticed(tmp_path: Path, offset: int) -> None:
     with pytest.raises(UnikernelError, match="the kit is damaged"):
-        write_kernel(_kit(tmp_path / "kit", b"before" + COMMAND_LINE_MARKER, offset), "quiet", tmp_path / "kernel.o")
+        write_kernel(make_kit(tmp_path / "kit", b"before" + COMMAND_LINE_MARKER, offset), "quiet", tmp_path / "kernel.o")
 
 
 def test_a_tool_that_fails_shows_the_end_of_what_it_printed(tmp_path: Path) -> None:
@@ -114,52 +104,6 @@ def test_a_tool_that_fails_shows_the_end_of_what_it_printed(tmp_path: Path) -> N
         run_tool(["sh", "-c", "echo bad news >&2; exit 3"], "try it")
     with pytest.raises(UnikernelError, match=r"Cannot try it: .*/none cannot be run \(No such file or directory\)"):
         run_tool([str(tmp_path / "none")], "try it")
-
-
-_SCRIPT = """\
-ENTRY(_start)
-PHDRS { text PT_LOAD FLAGS(7); note PT_NOTE FLAGS(4); }
-SECTIONS
-{
-  . = 0x200000;
-  .text : { *(.text .text.*) } :text
-  .rodata : { *(.rodata .rodata.* .data .bss .eh_frame) }
-  .notes : { *(.note.*) } :text :note
-  .data : { *(.data..page_aligned) *(.init.ramfs.info) } :text
-  /DISCARD/ : { *(.comment) }
-}
-"""
-
-
-def _small_kit(tmp_path: Path) -> Kit:
-    """A "kernel" of one function, with a place for a command line."""
-    source = f'const char command_line[{len(COMMAND_LINE_MARKER)}] = "{COMMAND_LINE_MARKER.decode()}"; void _start(void) {{}}'
-    kernel = compile_c(tmp_path / "k.o", source, "-c", "-ffreestanding").read_bytes()
-    kit = _kit(tmp_path / "kit", kernel, kernel.index(COMMAND_LINE_MARKER))
-    kit.linker_script.write_text(_SCRIPT)
-    return kit
-
-
-def _link(tmp_path: Path, kit: Kit, name: str, spec: ImageSpec) -> bytes:
-    layer = Layer("application")
-    layer.add_file("/app/hello", tiny_program(tmp_path / "hello"))
-    start = {"program": "/app/hello", "arguments": ["/app/hello"], "environment": {"A": "1", "B": "2"}}
-    layer.write(tmp_path / "application.cpio", LayerIndex("application", [], facts={"start": start}))
-    scratch = tmp_path / f"scratch-{name}"
-    scratch.mkdir()
-    init = tmp_path / "init"
-    init.write_bytes(b"PID 1")
-    link_image(
-        spec,
-        kit=kit,
-        init=init,
-        layers=[tmp_path / "application.cpio"],
-        output=tmp_path / name,
-        scratch=scratch,
-        assembler="as",
-        linker="ld",
-    )
-    return (tmp_path / name).read_bytes()
 
 
 def test_an_image_is_linked_with_its_archives_its_command_line_and_its_manifest(tmp_path: Path) -> None:
@@ -171,7 +115,7 @@ def test_an_image_is_linked_with_its_archives_its_command_line_and_its_manifest(
         kernel_parameters=("loglevel=7",),
         inputs={"source": "aa"},
     )
-    image = _link(tmp_path, _small_kit(tmp_path), "image", spec)
+    image = link_small_image(tmp_path, small_kit(tmp_path), "image", spec)
     manifest = read_manifest(tmp_path / "image")
     assert read_elf_file(tmp_path / "image").kind.value == "static"
     assert list(manifest.start.arguments) == ["/app/hello", "--flag"]
@@ -200,7 +144,7 @@ def test_an_image_is_linked_with_its_archives_its_command_line_and_its_manifest(
 
 
 def test_a_kit_of_another_version_is_refused(tmp_path: Path) -> None:
-    root = _small_kit(tmp_path).root
+    root = small_kit(tmp_path).root
     assert Kit.load(root).version == "6.1.1"
     facts = json.loads((root / "kit.json").read_text())
     del facts["layout"]
@@ -210,16 +154,16 @@ def test_a_kit_of_another_version_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_image_is_the_same_bytes_in_two_runs(tmp_path: Path) -> None:
-    kit = _small_kit(tmp_path)
-    assert _link(tmp_path, kit, "one", ImageSpec("a")) == _link(tmp_path, kit, "two", ImageSpec("a"))
-    assert _link(tmp_path, kit, "three", ImageSpec("b")) != _link(tmp_path, kit, "four", ImageSpec("a"))
+    kit = small_kit(tmp_path)
+    assert link_small_image(tmp_path, kit, "one", ImageSpec("a")) == link_small_image(tmp_path, kit, "two", ImageSpec("a"))
+    assert link_small_image(tmp_path, kit, "three", ImageSpec("b")) != link_small_image(tmp_path, kit, "four", ImageSpec("a"))
 
 
 def test_without_an_application_there_is_nothing_to_start(tmp_path: Path) -> None:
     with pytest.raises(UnikernelError, match="None of the layers says what to start"):
         link_image(
             ImageSpec("a"),
-            kit=_small_kit(tmp_path),
+            kit=small_kit(tmp_path),
             init=tmp_path,
             layers=[],
             output=tmp_path / "image",

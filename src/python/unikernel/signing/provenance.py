@@ -91,6 +91,21 @@ def source_of(predicate: Mapping[str, Any]) -> Source | None:
     return None
 
 
+def inputs_of(predicate: Mapping[str, Any]) -> dict[str, Any]:
+    """The digests (SHA-256, hex) of what went in, by name."""
+    return _digests(_member(predicate, "buildDefinition").get("resolvedDependencies"))
+
+
+def byproducts_of(predicate: Mapping[str, Any]) -> dict[str, Any]:
+    """The digests (SHA-256, hex) of what was made beside the image, by name."""
+    return _digests(_member(predicate, "runDetails").get("byproducts"))
+
+
+def _digests(resources: Any) -> dict[str, Any]:
+    named = [resource for resource in resources if isinstance(_member(resource, "digest").get("sha256"), str)] if isinstance(resources, list) else []
+    return {resource["name"]: resource["digest"]["sha256"] for resource in named if isinstance(resource.get("name"), str)}
+
+
 def _member(document: Any, name: str) -> Mapping[str, Any]:
     """An object in an object; an empty one when there is none: this is read from files that others wrote."""
     value = document.get(name) if isinstance(document, Mapping) else None

@@ -1,11 +1,33 @@
-"""ELF files with a manifest's note, without a kernel."""
+"""Images for tests: ELF files with a manifest's note, and small ones that are linked as real ones are, without a kernel in them."""
 
 from __future__ import annotations
 
+import json
 import subprocess
+from dataclasses import asdict
 from pathlib import Path
 
+from unikernel.image.link import link_image
 from unikernel.image.manifest import note_header
+from unikernel.image.spec import ImageSpec
+from unikernel.linux.kit import Kit, KitFacts
+from unikernel.linux.marker import COMMAND_LINE_MARKER
+from unikernel.rootfs.layer import Layer, LayerIndex
+from unikernel.testing.programs import compile_c, tiny_program
+
+_SCRIPT = """\
+ENTRY(_start)
+PHDRS { text PT_LOAD FLAGS(7); note PT_NOTE FLAGS(4); }
+SECTIONS
+{
+  . = 0x200000;
+  .text : { *(.text .text.*) } :text
+  .rodata : { *(.rodata .rodata.* .data .bss .eh_frame) }
+  .notes : { *(.note.*) } :text :note
+  .data : { *(.data..page_aligned) *(.init.ramfs.info) } :text
+  /DISCARD/ : { *(.comment) }
+}
+"""
 
 
 def image_with_note(path: Path, descriptor: bytes) -> Path:
@@ -21,3 +43,43 @@ def image_with_note(path: Path, descriptor: bytes) -> Path:
     subprocess.run(["as", "-o", str(compiled), str(source)], check=True)
     subprocess.run(["ld", "-o", str(path), str(compiled)], check=True)
     return path
+
+
+def make_kit(root: Path, kernel: bytes, offset: int) -> Kit:
+    root.mkdir()
+    (root / "kernel.o").write_bytes(kernel)
+    facts = KitFacts("6.1.1", "c0", "50", offset, {"gcc": "12"}, "ki")
+    (root / "kit.json").write_text(json.dumps(asdict(facts)))
+    return Kit(root, facts)
+
+
+def small_kit(tmp_path: Path) -> Kit:
+    """A "kernel" of one function, with a place for a command line."""
+    source = f'const char command_line[{len(COMMAND_LINE_MARKER)}] = "{COMMAND_LINE_MARKER.decode()}"; void _start(void) {{}}'
+    kernel = compile_c(tmp_path / "k.o", source, "-c", "-ffreestanding").read_bytes()
+    kit = make_kit(tmp_path / "kit", kernel, kernel.index(COMMAND_LINE_MARKER))
+    kit.linker_script.write_text(_SCRIPT)
+    return kit
+
+
+def link_small_image(tmp_path: Path, kit: Kit, name: str, spec: ImageSpec) -> bytes:
+    """Writes the image to `tmp_path / name`; returns its content."""
+    layer = Layer("application")
+    layer.add_file("/app/hello", tiny_program(tmp_path / "hello"))
+    start = {"program": "/app/hello", "arguments": ["/app/hello"], "environment": {"A": "1", "B": "2"}}
+    layer.write(tmp_path / "application.cpio", LayerIndex("application", [], facts={"start": start}))
+    scratch = tmp_path / f"scratch-{name}"
+    scratch.mkdir()
+    init = tmp_path / "init"
+    init.write_bytes(b"PID 1")
+    link_image(
+        spec,
+        kit=kit,
+        init=init,
+        layers=[tmp_path / "application.cpio"],
+        output=tmp_path / name,
+        scratch=scratch,
+        assembler="as",
+        linker="ld",
+    )
+    return (tmp_path / name).read_bytes()

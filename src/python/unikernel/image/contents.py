@@ -1,0 +1,43 @@
+"""Holds the root file system of an image against what its manifest says of it."""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+from pathlib import Path
+
+from unikernel.errors import UnikernelError
+from unikernel.image.manifest_pb2 import Manifest
+from unikernel.rootfs.cpio import MAGIC, PAGE
+
+
+def check_contents(image: Path, manifest: Manifest) -> None:
+    """Raises UnikernelError when the layers in the image are not those of its manifest, or its command line is another one."""
+    layers = manifest.rootfs.layers
+    digests = "".join(f"{layer.sha256}\n" for layer in layers)
+    if hashlib.sha256(digests.encode()).hexdigest() != manifest.rootfs.sha256:
+        raise UnikernelError(f"The manifest of {image} contradicts itself: its root file system's digest is not that of its layers.")
+    with image.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        position = _first_archive(content)
+        for layer in layers:
+            end = position + layer.size
+            if position < 0 or end > len(content) or _sha256(content, position, end) != layer.sha256:
+                raise UnikernelError(f"The layer {layer.name!r} in {image} is not the one that its manifest describes.")
+            position = -(-end // PAGE) * PAGE
+        if content.find(manifest.command_line.encode() + b"\0") < 0:
+            raise UnikernelError(f"The command line in {image} is not the one that its manifest describes.")
+
+
+def _first_archive(content: mmap.mmap) -> int:
+    """Archives start at pages: see linux/kernel/rootfs.c. -1 when there is none."""
+    position = content.find(MAGIC)
+    while position >= 0 and position % PAGE:
+        position = content.find(MAGIC, position + 1)
+    return position
+
+
+def _sha256(content: mmap.mmap, start: int, end: int) -> str:
+    digest = hashlib.sha256()
+    with memoryview(content) as view:
+        digest.update(view[start:end])
+    return digest.hexdigest()
