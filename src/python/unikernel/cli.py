@@ -75,7 +75,9 @@ def _inspect(arguments: argparse.Namespace) -> int:
 def _add_verify(add: Callable[..., argparse.ArgumentParser]) -> None:
     parser = add("verify", _verify, "Verify the signatures of an image and of what is beside it.")
     parser.add_argument("image", type=Path, metavar="IMAGE")
-    parser.add_argument("--key", type=Path, action="append", required=True, metavar="PUB", help="a public key to trust (repeatable)")
+    parser.add_argument(
+        "--key", type=Path, action="append", required=True, metavar="PUB", help="a public key to trust (repeatable)"
+    )
     parser.add_argument("--policy", type=Path, metavar="FILE", help="what else is demanded: see docs/signing.md")
     parser.add_argument("--allow-development-keys", action="store_true", help="accept a key that nobody configured")
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")

@@ -31,7 +31,9 @@ def test_an_unsigned_image_is_not_verified(tmp_path: Path) -> None:
     image = image_with_note(tmp_path / "image.elf", image_manifest.encode(Manifest(name="a")))
     (tmp_path / "key.pub").write_text(make_key(tmp_path).public.pem)
     printed = _unikernel("verify", str(image), "--key", str(tmp_path / "key.pub"))
-    assert printed.returncode == 1 and "NOT VERIFIED" in printed.stdout and "image.elf.sigstore.json cannot be read" in printed.stdout
+    assert (
+        printed.returncode == 1 and "NOT VERIFIED" in printed.stdout and "image.elf.sigstore.json cannot be read" in printed.stdout
+    )
     printed = _unikernel("verify", str(image), "--key", str(tmp_path / "key.pub"), "--json")
     assert printed.returncode == 1 and json.loads(printed.stdout)["holds"] is False
 

@@ -16,7 +16,9 @@ def check_contents(image: Path, manifest: Manifest) -> None:
     layers = manifest.rootfs.layers
     digests = "".join(f"{layer.sha256}\n" for layer in layers)
     if hashlib.sha256(digests.encode()).hexdigest() != manifest.rootfs.sha256:
-        raise UnikernelError(f"The manifest of {image} contradicts itself: its root file system's digest is not that of its layers.")
+        raise UnikernelError(
+            f"The manifest of {image} contradicts itself: its root file system's digest is not that of its layers."
+        )
     with image.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
         position = _first_archive(content)
         for layer in layers:

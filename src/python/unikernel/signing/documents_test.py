@@ -32,7 +32,9 @@ def test_what_is_not_one_object_is_refused(content: bytes) -> None:
         parse(content, "the document")
 
 
-@pytest.mark.parametrize("content", [b'{"a":1}', b'{"a":1}\n\n', b'{"a": 1}\n', b'{"b":1,"a":1}\n', b'{"a":"\\u00fc"}\n', b'{"a":1.0e0}\n'])
+@pytest.mark.parametrize(
+    "content", [b'{"a":1}', b'{"a":1}\n\n', b'{"a": 1}\n', b'{"b":1,"a":1}\n', b'{"a":"\\u00fc"}\n', b'{"a":1.0e0}\n']
+)
 def test_a_line_has_one_form(content: bytes) -> None:
     assert parse_line(b'{"a":1}\n', "the document") == {"a": 1}
     with pytest.raises(UnikernelError, match="the document is not as it was written"):

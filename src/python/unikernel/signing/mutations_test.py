@@ -6,7 +6,7 @@ import hashlib
 import json
 import random
 from pathlib import Path
-from typing import Callable
+from typing import Any, Callable
 
 import pytest
 from hypothesis import given, settings
@@ -56,7 +56,7 @@ def _attestation(content: bytes) -> Attestation:
 
 
 @pytest.fixture(params=KINDS)
-def key(request: pytest.FixtureRequest, tmp_path: Path) -> PrivateKey:
+def key(request: Any, tmp_path: Path) -> PrivateKey:
     return make_key(tmp_path, request.param)
 
 
@@ -110,7 +110,17 @@ _json = st.recursive(
     max_leaves=20,
 )
 _names = st.sampled_from(
-    ["mediaType", "verificationMaterial", "publicKey", "hint", "messageSignature", "messageDigest", "algorithm", "digest", "signature"]
+    [
+        "mediaType",
+        "verificationMaterial",
+        "publicKey",
+        "hint",
+        "messageSignature",
+        "messageDigest",
+        "algorithm",
+        "digest",
+        "signature",
+    ]
     + ["payload", "payloadType", "signatures", "keyid", "sig"]
 )
 _alike = st.recursive(_json, lambda inner: st.lists(inner, max_size=2) | st.dictionaries(_names, inner, max_size=5), max_leaves=20)

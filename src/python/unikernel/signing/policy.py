@@ -78,7 +78,9 @@ class Policy:
                 raise UnikernelError("the policy demands a source, and the provenance names none")
             return
         if self.repository and source.uri != self.repository:
-            raise UnikernelError(f"the source is {source.uri or 'of an unknown repository'}, and the policy demands {self.repository}")
+            raise UnikernelError(
+                f"the source is {source.uri or 'of an unknown repository'}, and the policy demands {self.repository}"
+            )
         if self.commit and source.commit != self.commit:
             raise UnikernelError(f"the source is commit {source.commit}, and the policy demands {self.commit}")
         if self.clean and source.dirty:

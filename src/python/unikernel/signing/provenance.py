@@ -102,7 +102,11 @@ def byproducts_of(predicate: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _digests(resources: Any) -> dict[str, Any]:
-    named = [resource for resource in resources if isinstance(_member(resource, "digest").get("sha256"), str)] if isinstance(resources, list) else []
+    named = (
+        [resource for resource in resources if isinstance(_member(resource, "digest").get("sha256"), str)]
+        if isinstance(resources, list)
+        else []
+    )
     return {resource["name"]: resource["digest"]["sha256"] for resource in named if isinstance(resource.get("name"), str)}
 
 

@@ -19,7 +19,7 @@ _SOURCE = Source("ab" * 20, False, "https://example.com/repository.git")
 
 
 def _build(**changes: Any) -> Build:
-    settings = {
+    settings: dict[str, Any] = {
         "target": "src/services/hello:unikernel",
         "fields": {"app": ":hello", "memory": "24M", "ports": ["8080"]},
         "inputs": (Artifact("kit", "11" * 32), Artifact("app", "22" * 32)),
@@ -31,7 +31,9 @@ def _build(**changes: Any) -> Build:
     return Build(**{**settings, **changes})
 
 
-@pytest.mark.parametrize("build", [_build(), _build(source=None), _build(source=Source("cd" * 20, True)), _build(inputs=(), byproducts=())])
+@pytest.mark.parametrize(
+    "build", [_build(), _build(source=None), _build(source=Source("cd" * 20, True)), _build(inputs=(), byproducts=())]
+)
 def test_it_is_a_message_of_the_schema(build: Build) -> None:
     message = json_format.ParseDict(provenance_predicate(build), Provenance())
     assert message.build_definition.external_parameters["target"] == build.target

@@ -16,7 +16,9 @@ from unikernel.signing.signer import Signer
 from unikernel.signing.verify import SBOM_TYPES
 
 
-def sign_image(image: str, message: Message, manifest: bytes, sboms: Mapping[str, bytes], build: Build, signer: Signer) -> dict[str, bytes]:
+def sign_image(
+    image: str, message: Message, manifest: bytes, sboms: Mapping[str, bytes], build: Build, signer: Signer
+) -> dict[str, bytes]:
     """By name: the bundle, the provenance, and each SBOM's attestation. `image` is the image's file name, `manifest` the JSON beside it;
     `sboms` are documents by kind ("spdx", "cdx"), as they are written beside it.
     """

@@ -52,7 +52,10 @@ class Verification:
         lines = [f"{self.image}: {'verified' if self.holds else 'NOT VERIFIED'}"]
         lines += [f"  sha256  {self.sha256}"] if self.sha256 else []
         lines += [f"  key     {self.key}"] if self.key else []
-        lines += [f"  {'ok' if check.failure is None else 'FAILED':<6}  {check.name}" + (f": {check.failure}" if check.failure else "") for check in self.checks]
+        lines += [
+            f"  {'ok' if check.failure is None else 'FAILED':<6}  {check.name}" + (f": {check.failure}" if check.failure else "")
+            for check in self.checks
+        ]
         return "\n".join(lines) + "\n"
 
 

@@ -33,7 +33,14 @@ def _signed_image(directory: Path, key: PrivateKey, *, name: str = "image", deve
     image.write_bytes(content)
     inputs = tuple(Artifact(item.name, item.sha256) for item in read_manifest(build_directory / "image.elf").inputs)
     manifest = (build_directory / "image.json").read_bytes()
-    settings = {"target": f"src:{name}", "fields": {}, "inputs": inputs, "source": _SOURCE, "versions": {}, "development_key": development}
+    settings = {
+        "target": f"src:{name}",
+        "fields": {},
+        "inputs": inputs,
+        "source": _SOURCE,
+        "versions": {},
+        "development_key": development,
+    }
     build = Build(**{**settings, **changes})  # type: ignore[arg-type]
     files = sign_image("image.elf", Message.of(content), manifest, _SBOMS, build, key)
     files["image.json"] = manifest
@@ -118,7 +125,9 @@ def test_each_file_has_to_be_there(tmp_path: Path) -> None:
 def test_files_of_another_image_are_refused(tmp_path: Path) -> None:
     key = make_key(tmp_path)
     image, other = (_signed_image(tmp_path / name, key, name=name) for name in ("a", "b"))
-    files = [file for file in image.parent.iterdir() if file.is_file() and "spdx.json" not in file.name and "cdx.json" not in file.name]
+    files = [
+        file for file in image.parent.iterdir() if file.is_file() and "spdx.json" not in file.name and "cdx.json" not in file.name
+    ]
     assert len(files) == 6
     for file in files:
         content = file.read_bytes()
