@@ -1,0 +1,58 @@
+"""The real cosign: the one on PATH, or the one that Debian has."""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+# The first release of Debian that has it. It is a static program, which runs on older ones too.
+_RELEASE = "trixie"
+_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+# What `cosign` needs to know of Sigstore's public services, when none of them is used: otherwise it asks them.
+EMPTY_TRUSTED_ROOT = '{"mediaType": "application/vnd.dev.sigstore.trustedroot+json;version=0.1"}\n'
+
+
+@functools.lru_cache(maxsize=None)
+def cosign() -> str:
+    """The path of the program, downloaded once in this process if need be."""
+    return shutil.which("cosign") or str(_download(Path(tempfile.mkdtemp(prefix="cosign-"))))
+
+
+def _download(directory: Path) -> Path:
+    """From the mirror of Debian that this machine uses, without installing anything on it."""
+    for name in ("lists/partial", "cache/archives/partial", "package"):
+        (directory / name).mkdir(parents=True)
+    sources = directory / "sources.list"
+    sources.write_text(f"deb [signed-by={_KEYRING}] {_mirror()} {_RELEASE} main\n")
+    options = {
+        "Dir::Etc::sourcelist": sources,
+        "Dir::Etc::sourceparts": "-",
+        "Dir::State::lists": directory / "lists",
+        "Dir::Cache": directory / "cache",
+        "APT::Sandbox::User": "root",
+    }
+    apt_get = ["apt-get", "--quiet=2", *(f"--option={name}={value}" for name, value in options.items())]
+    subprocess.run([*apt_get, "update"], check=True)
+    subprocess.run([*apt_get, "download", "cosign"], cwd=directory, check=True)
+    [package] = directory.glob("cosign_*.deb")
+    subprocess.run(["dpkg-deb", "--extract", str(package), str(directory / "package")], check=True)
+    return directory / "package/usr/bin/cosign"
+
+
+def _mirror() -> str:
+    """The archive of the running release: not that of its security updates."""
+    command = ["apt-get", "indextargets", "--format", "$(REPO_URI) $(LABEL) $(COMPONENT)"]
+    printed = subprocess.run(command, stdout=subprocess.PIPE, check=True, encoding="utf-8").stdout
+    mirrors = {line.split()[0] for line in printed.splitlines() if line.split()[1:] == ["Debian", "main"]}
+    return min(mirrors)
+
+
+def run_cosign(*arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {"HOME": os.environ.get("HOME", "/"), "PATH": os.environ.get("PATH", os.defpath)}
+    return subprocess.run(
+        [cosign(), *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", env=environment
+    )
