@@ -37,7 +37,12 @@ def _verify_blob(image: Path) -> subprocess.CompletedProcess[str]:
 
 
 def _verify_attestation(image: Path, attestation: str, kind: str) -> subprocess.CompletedProcess[str]:
-    options = [f"--key={image.parent}/key.pub", f"--signature={image}.{attestation}.jsonl", f"--type={kind}", "--insecure-ignore-tlog"]
+    options = [
+        f"--key={image.parent}/key.pub",
+        f"--signature={image}.{attestation}.jsonl",
+        f"--type={kind}",
+        "--insecure-ignore-tlog",
+    ]
     return run_cosign("verify-blob-attestation", *options, str(image))
 
 

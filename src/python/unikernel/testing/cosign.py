@@ -16,7 +16,7 @@ _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 EMPTY_TRUSTED_ROOT = '{"mediaType": "application/vnd.dev.sigstore.trustedroot+json;version=0.1"}\n'
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def cosign() -> str:
     """The path of the program, downloaded once in this process if need be."""
     return shutil.which("cosign") or str(_download(Path(tempfile.mkdtemp(prefix="cosign-"))))
