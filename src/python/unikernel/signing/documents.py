@@ -6,11 +6,24 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+from pathlib import Path
 from typing import Any
 
 from unikernel.errors import UnikernelError
 
 _LARGEST = 64 << 20
+
+
+def read(path: Path, name: str, largest: int = _LARGEST) -> bytes:
+    """Raises UnikernelError, with `name` in it, for a file that cannot be read or has more than `largest` bytes."""
+    try:
+        with path.open("rb") as stream:
+            content = stream.read(largest + 1)
+    except OSError as error:
+        raise UnikernelError(f"{name} cannot be read: {error.strerror}.") from error
+    if len(content) > largest:
+        raise UnikernelError(f"{name} is larger than {largest >> 10} KiB.")
+    return content
 
 
 def parse(content: bytes, name: str) -> dict[str, Any]:

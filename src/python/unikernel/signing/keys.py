@@ -30,6 +30,7 @@ from nacl.exceptions import CryptoError
 from nacl.secret import SecretBox
 
 from unikernel.errors import UnikernelError
+from unikernel.signing.documents import read
 
 _PrivateKey = Union[ec.EllipticCurvePrivateKey, ed25519.Ed25519PrivateKey]
 _PublicKey = Union[ec.EllipticCurvePublicKey, ed25519.Ed25519PublicKey]
@@ -76,7 +77,7 @@ class PublicKey:
     def load(cls, path: Path) -> PublicKey:
         """From a PEM file. Raises UnikernelError."""
         try:
-            return cls.of(load_pem_public_key(_read(path)), str(path))
+            return cls.of(load_pem_public_key(_content(path)), str(path))
         except (ValueError, UnsupportedAlgorithm) as error:
             raise UnikernelError(f"{path} is no public key in PEM form.") from error
 
@@ -123,7 +124,7 @@ class PrivateKey:
     @classmethod
     def load(cls, path: Path, password: bytes | None) -> PrivateKey:
         """From PEM (PKCS #8, SEC 1), encrypted or not, or from cosign's key file. Raises UnikernelError, which never quotes content."""
-        content = _read(path)
+        content = _content(path)
         if content.lstrip().startswith(_COSIGN_BEGIN):
             key = _load_cosign(content, path, password)
         else:
@@ -139,15 +140,8 @@ class PrivateKey:
         return self._key.sign(message.sha256, _SIGNING)
 
 
-def _read(path: Path) -> bytes:
-    try:
-        with path.open("rb") as stream:
-            content = stream.read(_LARGEST_KEY_FILE + 1)
-    except OSError as error:
-        raise UnikernelError(f"The key {path} cannot be read: {error.strerror}.") from error
-    if len(content) > _LARGEST_KEY_FILE:
-        raise UnikernelError(f"{path} is no key: it is larger than {_LARGEST_KEY_FILE >> 10} KiB.")
-    return content
+def _content(path: Path) -> bytes:
+    return read(path, f"The key {path}", _LARGEST_KEY_FILE)
 
 
 def _load_pem(content: bytes, path: Path, password: bytes | None) -> PrivateKeyTypes:

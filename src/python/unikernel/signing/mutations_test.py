@@ -16,19 +16,11 @@ from unikernel.errors import UnikernelError
 from unikernel.signing.attestation import Attestation, sign_attestation, verify_attestation
 from unikernel.signing.bundle import sign_bundle, verify_bundle
 from unikernel.signing.keys import Message, PrivateKey
+from unikernel.testing.mutations import flip, truncate
 from unikernel.testing.signing import KINDS, make_key
 
 _MUTATIONS = 400
 _IMAGE = bytes(range(256)) * 8
-
-
-def _flip(content: bytes, chance: random.Random) -> bytes:
-    position = chance.randrange(len(content))
-    return content[:position] + bytes([content[position] ^ 1 << chance.randrange(8)]) + content[position + 1 :]
-
-
-def _truncate(content: bytes, chance: random.Random) -> bytes:
-    return content[: chance.randrange(len(content))]
 
 
 def _delete(content: bytes, chance: random.Random) -> bytes:
@@ -48,7 +40,7 @@ def _repeat(content: bytes, chance: random.Random) -> bytes:
     return content[:start] + part + content[start:]
 
 
-_KINDS_OF_MUTATION: tuple[Callable[[bytes, random.Random], bytes], ...] = (_flip, _truncate, _delete, _insert, _repeat)
+_KINDS_OF_MUTATION: tuple[Callable[[bytes, random.Random], bytes], ...] = (flip, truncate, _delete, _insert, _repeat)
 
 
 def _attestation(content: bytes) -> Attestation:

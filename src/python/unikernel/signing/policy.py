@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from unikernel.errors import UnikernelError
-from unikernel.signing.documents import parse
+from unikernel.signing.documents import parse, read
 from unikernel.signing.provenance import Source
 
 _FINGERPRINT = re.compile("[0-9a-f]{64}")
@@ -41,11 +41,7 @@ class Policy:
 
     @classmethod
     def read(cls, path: Path) -> Policy:
-        try:
-            with path.open("rb") as stream:
-                return cls.parse(stream.read(_LARGEST), str(path))
-        except OSError as error:
-            raise UnikernelError(f"The policy {path} cannot be read: {error.strerror}.") from error
+        return cls.parse(read(path, f"The policy {path}", _LARGEST), str(path))
 
     @classmethod
     def parse(cls, content: bytes, name: str) -> Policy:

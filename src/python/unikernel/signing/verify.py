@@ -14,14 +14,13 @@ from unikernel.image.manifest import read_manifest, to_json
 from unikernel.image.manifest_pb2 import Manifest
 from unikernel.signing.attestation import Attestation, verify_attestation
 from unikernel.signing.bundle import verify_bundle
-from unikernel.signing.documents import parse
+from unikernel.signing.documents import parse, read
 from unikernel.signing.keys import Message, PublicKey
 from unikernel.signing.policy import Policy
 from unikernel.signing.provenance import PREDICATE_TYPE, byproducts_of, inputs_of, is_by_development_key, source_of
 
 # Suffix -> the predicate type that cosign knows by `--type spdxjson` and `--type cyclonedx`.
 SBOM_TYPES = {"spdx": "https://spdx.dev/Document", "cdx": "https://cyclonedx.org/bom"}
-_LARGEST = 64 << 20
 _Value = TypeVar("_Value")
 
 
@@ -119,14 +118,7 @@ def _message(image: Path) -> Message:
 
 
 def _read(path: Path) -> bytes:
-    try:
-        with path.open("rb") as stream:
-            content = stream.read(_LARGEST + 1)
-    except OSError as error:
-        raise UnikernelError(f"{path} cannot be read: {error.strerror}.") from error
-    if len(content) > _LARGEST:
-        raise UnikernelError(f"{path} is larger than {_LARGEST >> 20} MiB.")
-    return content
+    return read(path, str(path))
 
 
 def _manifest(image: Path) -> Manifest:

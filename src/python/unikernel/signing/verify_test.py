@@ -16,6 +16,7 @@ from unikernel.signing.provenance import Artifact, Build, Source
 from unikernel.signing.sign import sign_image
 from unikernel.signing.verify import Verification, verify_image
 from unikernel.testing.images import link_small_image, small_kit
+from unikernel.testing.mutations import flip, truncate
 from unikernel.testing.signing import KINDS, make_key
 
 _SBOMS = {"spdx": b'{"spdxVersion": "SPDX-2.3", "packages": []}\n', "cdx": b'{"bomFormat": "CycloneDX", "components": []}\n'}
@@ -136,20 +137,11 @@ def test_files_of_another_image_are_refused(tmp_path: Path) -> None:
         file.write_bytes(content)
 
 
-def _flip(content: bytes, chance: random.Random) -> bytes:
-    position = chance.randrange(len(content))
-    return content[:position] + bytes([content[position] ^ 1 << chance.randrange(8)]) + content[position + 1 :]
-
-
-def _truncate(content: bytes, chance: random.Random) -> bytes:
-    return content[: chance.randrange(len(content))]
-
-
 def _append(content: bytes, chance: random.Random) -> bytes:
     return content + chance.choice([b" ", b"\n", b"\0", content])
 
 
-@pytest.mark.parametrize("mutate", [_flip, _truncate, _append])
+@pytest.mark.parametrize("mutate", [flip, truncate, _append])
 def test_mutations_of_any_file_are_refused(tmp_path: Path, mutate: Callable[[bytes, random.Random], bytes]) -> None:
     key = make_key(tmp_path)
     image = _signed_image(tmp_path / "a", key)
