@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 from unikernel.digests import file_sha256
+from unikernel.image.contents import first_archive
 from unikernel.image.manifest import read_manifest
 from unikernel.linux.kit import COMPILER_FLAGS, FIXED_ENVIRONMENT
 from unikernel.linux.source import describe_source, unpack
@@ -52,11 +53,9 @@ def build_bzimage(command_line: str) -> Path:
 def extract_initrd(image: Path, initrd: Path) -> None:
     """The root file system of an image: its archives, one after another."""
     content = image.read_bytes()
-    # The kernel has the magic number alone as well.
-    header = re.search(rb"070701[0-9a-f]{104}", content)
-    if header is None:
+    start = first_archive(content)
+    if start < 0:
         raise SystemExit(f"{image} has no root file system")
-    start = header.start()
     layers = read_manifest(image).rootfs.layers
     size = sum(-(-layer.size // PAGE) * PAGE for layer in layers)
     initrd.write_bytes(content[start : start + size])

@@ -192,8 +192,9 @@ async def _link(
     manifest_path = f"{os.path.splitext(path)[0]}.json"
     spec = FileContent("image-spec.json", image_spec(field_set).to_json().encode())
     toolchain = tools.link_toolchain
-    shared = {f"__{layer.name}": layer.digest for layer in layers if layer.name in _SHARED_LAYERS}
-    own = [layer.digest for layer in layers if layer.name not in _SHARED_LAYERS]
+    directories = {layer.name: f"__{layer.name}" for layer in layers if layer.name in _SHARED_LAYERS}
+    shared = {directories[layer.name]: layer.digest for layer in layers if layer.name in directories}
+    own = [layer.digest for layer in layers if layer.name not in directories]
     process = await toolkit_process(
         tools.toolkit,
         [
@@ -201,7 +202,7 @@ async def _link(
             f"--spec={spec.path}",
             f"--kit={_KIT_INPUT}/{KIT}",
             f"--init={INIT}",
-            *(f"--layer={_path_of(layer)}" for layer in layers),
+            *(f"--layer={os.path.join(directories.get(layer.name, ''), layer.archive)}" for layer in layers),
             f"--assembler={toolchain.paths['as']}",
             f"--linker={toolchain.paths['ld']}",
             f"--output={path}",
@@ -217,8 +218,3 @@ async def _link(
     entries = await engine.digest_entries(result.output_digest)
     image = next(entry.file_digest for entry in entries if isinstance(entry, FileEntry) and entry.path == path)
     return BuiltImage(result.output_digest, path, manifest_path, image.serialized_bytes_length, image.fingerprint)
-
-
-def _path_of(layer: RootfsLayer) -> str:
-    """Where the link finds a layer's archive."""
-    return f"__{layer.name}/{layer.archive}" if layer.name in _SHARED_LAYERS else layer.archive

@@ -7,6 +7,7 @@ import mmap
 from pathlib import Path
 
 from unikernel.errors import UnikernelError
+from unikernel.image.manifest import rootfs_sha256
 from unikernel.image.manifest_pb2 import Manifest
 from unikernel.rootfs.cpio import MAGIC, PAGE
 
@@ -14,13 +15,12 @@ from unikernel.rootfs.cpio import MAGIC, PAGE
 def check_contents(image: Path, manifest: Manifest) -> None:
     """Raises UnikernelError when the layers in the image are not those of its manifest, or its command line is another one."""
     layers = manifest.rootfs.layers
-    digests = "".join(f"{layer.sha256}\n" for layer in layers)
-    if hashlib.sha256(digests.encode()).hexdigest() != manifest.rootfs.sha256:
+    if rootfs_sha256(layers) != manifest.rootfs.sha256:
         raise UnikernelError(
             f"The manifest of {image} contradicts itself: its root file system's digest is not that of its layers."
         )
     with image.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        position = _first_archive(content)
+        position = first_archive(content)
         for layer in layers:
             end = position + layer.size
             if position < 0 or end > len(content) or _sha256(content, position, end) != layer.sha256:
@@ -30,8 +30,8 @@ def check_contents(image: Path, manifest: Manifest) -> None:
             raise UnikernelError(f"The command line in {image} is not the one that its manifest describes.")
 
 
-def _first_archive(content: mmap.mmap) -> int:
-    """Archives start at pages: see linux/kernel/rootfs.c. -1 when there is none."""
+def first_archive(content: bytes | mmap.mmap) -> int:
+    """The offset of the root file system in an image: archives start at pages, see linux/kernel/rootfs.c. -1 when there is none."""
     position = content.find(MAGIC)
     while position >= 0 and position % PAGE:
         position = content.find(MAGIC, position + 1)

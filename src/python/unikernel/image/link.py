@@ -159,18 +159,18 @@ def _manifest(spec: ImageSpec, start: Start, kit: Kit, archives: Sequence[_Archi
     inputs = {**kit.inputs, **spec.inputs, "kit": kit.sha256, "init": file_sha256(init)}
     inputs.update({f"layer {archive.index.name}": archive.index.archive_sha256 for archive in archives})
     tools = {**kit.tools, **spec.tools}
+    layers = [
+        Layer(name=archive.index.name, sha256=archive.index.archive_sha256, size=archive.index.archive_size) for archive in archives
+    ]
     return Manifest(
         name=spec.name,
         target=spec.target,
         architecture=spec.machine,
         library_os=LibraryOs(name=spec.library_os, version=kit.version, kit_sha256=kit.sha256, config_sha256=kit.config_sha256),
         rootfs=Rootfs(
-            sha256=hashlib.sha256("".join(f"{archive.index.archive_sha256}\n" for archive in archives).encode()).hexdigest(),
-            size=sum(archive.index.archive_size for archive in archives),
-            layers=[
-                Layer(name=archive.index.name, sha256=archive.index.archive_sha256, size=archive.index.archive_size)
-                for archive in archives
-            ],
+            sha256=image_manifest.rootfs_sha256(layers),
+            size=sum(layer.size for layer in layers),
+            layers=layers,
         ),
         command_line=command_line(spec.kernel_parameters),
         start=start,

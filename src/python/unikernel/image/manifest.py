@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import struct
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +13,7 @@ from google.protobuf.message import DecodeError
 
 from unikernel.elf import PARSER_FAILURES
 from unikernel.errors import UnikernelError
-from unikernel.image.manifest_pb2 import Manifest
+from unikernel.image.manifest_pb2 import Layer, Manifest
 
 if TYPE_CHECKING:
     from elftools.elf.elffile import ELFFile
@@ -26,6 +28,11 @@ def encode(manifest: Manifest) -> bytes:
     """The message, the same bytes for the same manifest."""
     manifest.schema_version = SCHEMA_VERSION
     return manifest.SerializeToString(deterministic=True)
+
+
+def rootfs_sha256(layers: Iterable[Layer]) -> str:
+    """The digest (hex) of a root file system, of those of its layers: see manifest.proto."""
+    return hashlib.sha256("".join(f"{layer.sha256}\n" for layer in layers).encode()).hexdigest()
 
 
 def note_header(descriptor_size: int) -> bytes:

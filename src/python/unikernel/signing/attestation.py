@@ -14,7 +14,7 @@ from typing import Any
 from securesystemslib.dsse import Envelope
 
 from unikernel.errors import UnikernelError
-from unikernel.signing.documents import decode_base64, parse, parse_line, serialize
+from unikernel.signing.documents import decode_base64, member, parse, parse_line, serialize, serialize_line
 from unikernel.signing.keys import Message, PublicKey
 from unikernel.signing.signer import Signer
 
@@ -42,13 +42,13 @@ def sign_attestation(attestation: Attestation, signer: Signer) -> bytes:
             "predicate": attestation.predicate,
         }
     )
-    signature = signer.sign(Message.of(Envelope(payload, PAYLOAD_TYPE, {}).pae()))
+    signature = signer.sign(_signed(payload))
     envelope = {
         "payload": base64.b64encode(payload).decode(),
         "payloadType": PAYLOAD_TYPE,
         "signatures": [{"keyid": signer.public.fingerprint, "sig": base64.b64encode(signature).decode()}],
     }
-    return serialize(envelope) + b"\n"
+    return serialize_line(envelope)
 
 
 def verify_attestation(content: bytes, sha256: str, keys: Sequence[PublicKey], name: str) -> tuple[Attestation, PublicKey]:
@@ -64,8 +64,7 @@ def verify_attestation(content: bytes, sha256: str, keys: Sequence[PublicKey], n
     if envelope["payloadType"] != PAYLOAD_TYPE:
         raise UnikernelError(f"{name} has a payload of the type {envelope['payloadType']!r}, not an in-toto statement.")
     payload = decode_base64(envelope["payload"], f"the payload of {name}")
-    signed = Message.of(Envelope(payload, PAYLOAD_TYPE, {}).pae())
-    key = _signer_of(signed, signatures, keys, name)
+    key = _signer_of(_signed(payload), signatures, keys, name)
     statement = parse(payload, f"the payload of {name}")
     if statement.get("_type") != STATEMENT_TYPE or set(statement) != {"_type", "subject", "predicateType", "predicate"}:
         raise UnikernelError(f"{name} has another payload than an in-toto statement of version 1.")
@@ -73,9 +72,14 @@ def verify_attestation(content: bytes, sha256: str, keys: Sequence[PublicKey], n
     if not isinstance(predicate_type, str) or not isinstance(predicate, dict) or not isinstance(subjects, list):
         raise UnikernelError(f"{name} has another payload than an in-toto statement of version 1.")
     for subject in subjects:
-        if isinstance(subject, dict) and isinstance(subject.get("digest"), dict) and subject["digest"].get("sha256") == sha256:
+        if member(subject, "digest").get("sha256") == sha256:
             return Attestation(str(subject.get("name", "")), sha256, predicate_type, predicate), key
     raise UnikernelError(f"{name} is about another file: its subject has another digest.")
+
+
+def _signed(payload: bytes) -> Message:
+    """What is signed of an envelope: its pre-authentication encoding."""
+    return Message.of(Envelope(payload, PAYLOAD_TYPE, {}).pae())
 
 
 def _signer_of(signed: Message, signatures: Sequence[Any], keys: Sequence[PublicKey], name: str) -> PublicKey:

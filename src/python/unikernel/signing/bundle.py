@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from unikernel.errors import UnikernelError
-from unikernel.signing.documents import decode_base64, parse_line, serialize
+from unikernel.signing.documents import decode_base64, parse_line, serialize_line
 from unikernel.signing.keys import Message, PublicKey
 from unikernel.signing.signer import Signer
 
@@ -28,7 +28,7 @@ def sign_bundle(message: Message, signer: Signer) -> bytes:
             "signature": base64.b64encode(signer.sign(message)).decode(),
         },
     }
-    return serialize(document) + b"\n"
+    return serialize_line(document)
 
 
 def verify_bundle(content: bytes, message: Message, keys: Sequence[PublicKey], name: str) -> PublicKey:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +22,19 @@ def read(path: Path, name: str, largest: int = _LARGEST) -> bytes:
             content = stream.read(largest + 1)
     except OSError as error:
         raise UnikernelError(f"{name} cannot be read: {error.strerror}.") from error
-    if len(content) > largest:
-        raise UnikernelError(f"{name} is larger than {largest >> 10} KiB.")
+    _check_size(content, largest, name)
     return content
+
+
+def _check_size(content: bytes, largest: int, name: str) -> None:
+    if len(content) > largest:
+        limit = f"{largest >> 20} MiB" if largest >> 20 else f"{largest >> 10} KiB"
+        raise UnikernelError(f"{name} is larger than {limit}.")
 
 
 def parse(content: bytes, name: str) -> dict[str, Any]:
     """One JSON object. Raises UnikernelError, with `name` in it, for all else."""
-    if len(content) > _LARGEST:
-        raise UnikernelError(f"{name} is larger than {_LARGEST >> 20} MiB.")
+    _check_size(content, _LARGEST, name)
     try:
         document = json.loads(content.decode(), object_pairs_hook=_without_duplicates, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
@@ -40,9 +45,9 @@ def parse(content: bytes, name: str) -> dict[str, Any]:
 
 
 def parse_line(content: bytes, name: str) -> dict[str, Any]:
-    """One object on one line, exactly as `serialize` and a newline make it: of an altered file nothing is accepted, not even a space."""
+    """One object on one line, exactly as `serialize_line` makes it: of an altered file nothing is accepted, not even a space."""
     document = parse(content, name)
-    if serialize(document) + b"\n" != content:
+    if serialize_line(document) != content:
         raise UnikernelError(f"{name} is not as it was written: it was altered, or written by another program.")
     return document
 
@@ -58,9 +63,20 @@ def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is no JSON")
 
 
+def member(document: Any, name: str) -> Mapping[str, Any]:
+    """An object in an object; an empty one when there is none."""
+    value = document.get(name) if isinstance(document, Mapping) else None
+    return value if isinstance(value, Mapping) else {}
+
+
 def serialize(document: Any) -> bytes:
     """On one line, without a newline; names are sorted."""
     return json.dumps(document, ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode()
+
+
+def serialize_line(document: Any) -> bytes:
+    """As a file: the line with its newline."""
+    return serialize(document) + b"\n"
 
 
 def decode_base64(text: Any, name: str) -> bytes:

@@ -70,7 +70,7 @@ class PublicKey:
         if not isinstance(key, ed25519.Ed25519PublicKey) and not (
             isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1)
         ):
-            raise UnikernelError(f"{name} is a key of a kind that is not used here: {_KINDS} are.")
+            raise _other_kind(name)
         return cls(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo), key)
 
     @classmethod
@@ -129,15 +129,18 @@ class PrivateKey:
             key = _load_cosign(content, path, password)
         else:
             key = _load_pem(content, path, password)
-        public = PublicKey.of(key.public_key(), str(path)) if hasattr(key, "public_key") else None
-        if public is None or not isinstance(key, (ec.EllipticCurvePrivateKey, ed25519.Ed25519PrivateKey)):
-            raise UnikernelError(f"{path} is a key of a kind that is not used here: {_KINDS} are.")
-        return cls(public, key)
+        if not isinstance(key, (ec.EllipticCurvePrivateKey, ed25519.Ed25519PrivateKey)):
+            raise _other_kind(str(path))
+        return cls(PublicKey.of(key.public_key(), str(path)), key)
 
     def sign(self, message: Message) -> bytes:
         if isinstance(self._key, ed25519.Ed25519PrivateKey):
             return self._key.sign(message.read())
         return self._key.sign(message.sha256, _SIGNING)
+
+
+def _other_kind(name: str) -> UnikernelError:
+    return UnikernelError(f"{name} is a key of a kind that is not used here: {_KINDS} are.")
 
 
 def _content(path: Path) -> bytes:

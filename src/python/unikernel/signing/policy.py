@@ -117,9 +117,9 @@ class _Reader:
         return tuple(value)
 
     def text(self, members: Mapping[str, Any], member: str, form: re.Pattern[str]) -> str:
-        value = members.get(member)
-        if value is None and member not in members:
+        if member not in members:
             return ""
+        value = members[member]
         if not isinstance(value, str) or not form.fullmatch(value):
             raise UnikernelError(f"{self.name}: {member!r} cannot be {value!r}.")
         return value

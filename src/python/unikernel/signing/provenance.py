@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from unikernel.signing.documents import member
+
 PREDICATE_TYPE = "https://slsa.dev/provenance/v1"
 BUILD_TYPE = "urn:pants-unikernel:package:v1"
 _BUILDER = "urn:pants-unikernel:builder"
@@ -76,41 +78,39 @@ def _source(source: Source) -> dict[str, Any]:
 
 def is_by_development_key(predicate: Mapping[str, Any]) -> bool:
     """Whether provenance says that nobody configured the key it is signed with. Of what says nothing, that is assumed."""
-    parameters = _member(_member(predicate, "buildDefinition"), "internalParameters")
+    parameters = member(member(predicate, "buildDefinition"), "internalParameters")
     return parameters.get("signingKey") != _CONFIGURED
 
 
 def source_of(predicate: Mapping[str, Any]) -> Source | None:
-    dependencies = _member(predicate, "buildDefinition").get("resolvedDependencies")
-    for dependency in dependencies if isinstance(dependencies, list) else ():
-        commit = _member(dependency, "digest").get("gitCommit")
+    for dependency in _resources(member(predicate, "buildDefinition"), "resolvedDependencies"):
+        commit = member(dependency, "digest").get("gitCommit")
         if isinstance(commit, str):
             uri = dependency.get("uri", "")
-            dirty = _member(dependency, "annotations").get("dirty") is not False
+            dirty = member(dependency, "annotations").get("dirty") is not False
             return Source(commit, dirty, uri[len("git+") :] if isinstance(uri, str) and uri.startswith("git+") else "")
     return None
 
 
 def inputs_of(predicate: Mapping[str, Any]) -> dict[str, Any]:
     """The digests (SHA-256, hex) of what went in, by name."""
-    return _digests(_member(predicate, "buildDefinition").get("resolvedDependencies"))
+    return _digests(_resources(member(predicate, "buildDefinition"), "resolvedDependencies"))
 
 
 def byproducts_of(predicate: Mapping[str, Any]) -> dict[str, Any]:
     """The digests (SHA-256, hex) of what was made beside the image, by name."""
-    return _digests(_member(predicate, "runDetails").get("byproducts"))
+    return _digests(_resources(member(predicate, "runDetails"), "byproducts"))
 
 
-def _digests(resources: Any) -> dict[str, Any]:
-    named = (
-        [resource for resource in resources if isinstance(_member(resource, "digest").get("sha256"), str)]
-        if isinstance(resources, list)
-        else []
-    )
-    return {resource["name"]: resource["digest"]["sha256"] for resource in named if isinstance(resource.get("name"), str)}
+def _digests(resources: Sequence[Any]) -> dict[str, Any]:
+    digests = {}
+    for resource in resources:
+        sha256 = member(resource, "digest").get("sha256")
+        if isinstance(sha256, str) and isinstance(resource.get("name"), str):
+            digests[resource["name"]] = sha256
+    return digests
 
 
-def _member(document: Any, name: str) -> Mapping[str, Any]:
-    """An object in an object; an empty one when there is none: this is read from files that others wrote."""
-    value = document.get(name) if isinstance(document, Mapping) else None
-    return value if isinstance(value, Mapping) else {}
+def _resources(document: Mapping[str, Any], name: str) -> Sequence[Any]:
+    value = document.get(name)
+    return value if isinstance(value, list) else ()

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable, TypeVar
 
+from unikernel.digests import file_sha256
 from unikernel.errors import UnikernelError
 from unikernel.image.contents import check_contents
 from unikernel.image.manifest import read_manifest, to_json
@@ -107,14 +108,10 @@ def _sbom(image: Path, kind: str) -> Path:
 
 
 def _message(image: Path) -> Message:
-    digest = hashlib.sha256()
     try:
-        with image.open("rb") as stream:
-            for block in iter(lambda: stream.read(1 << 20), b""):
-                digest.update(block)
+        return Message(bytes.fromhex(file_sha256(image)), image.read_bytes)
     except OSError as error:
         raise UnikernelError(f"{image} cannot be read: {error.strerror}.") from error
-    return Message(digest.digest(), image.read_bytes)
 
 
 def _read(path: Path) -> bytes:
