@@ -34,20 +34,27 @@ def _check_size(content: bytes, largest: int, name: str) -> None:
 
 def parse(content: bytes, name: str) -> dict[str, Any]:
     """One JSON object. Raises UnikernelError, with `name` in it, for all else."""
+    return _parse(content, name)[0]
+
+
+def _parse(content: bytes, name: str) -> tuple[dict[str, Any], bytes]:
+    """The object, and as `serialize` writes it."""
     _check_size(content, _LARGEST, name)
     try:
         document = json.loads(content.decode(), object_pairs_hook=_without_duplicates, parse_constant=_no_constant)
+        # Fails for the halves of surrogate pairs, which are no text: nothing could write or print them.
+        serialized = serialize(document)
     except (ValueError, RecursionError) as error:
         raise UnikernelError(f"{name} is no valid JSON: {error}.") from error
     if not isinstance(document, dict):
         raise UnikernelError(f"{name} is no JSON object.")
-    return document
+    return document, serialized
 
 
 def parse_line(content: bytes, name: str) -> dict[str, Any]:
     """One object on one line, exactly as `serialize_line` makes it: of an altered file nothing is accepted, not even a space."""
-    document = parse(content, name)
-    if serialize_line(document) != content:
+    document, serialized = _parse(content, name)
+    if serialized + b"\n" != content:
         raise UnikernelError(f"{name} is not as it was written: it was altered, or written by another program.")
     return document
 

@@ -22,6 +22,8 @@ def test_what_is_written_is_read_and_the_same_bytes() -> None:
         b'{"a":{"b":1,"b":2}}',
         b'{"a":NaN}',
         b'{"a":"\xff"}',
+        b'{"a":"\\ud800"}',
+        b'{"\\udfff":1}',
         b"[" * 100000,
         b'{"a":' * 100000,
         b'{"a":' + b"1" * 5000 + b"0" * 100000 + b"}x",
