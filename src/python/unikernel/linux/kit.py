@@ -62,13 +62,8 @@ COMPILER_FLAGS = (
     *("-ffunction-sections", "-fdata-sections", "-fno-builtin-memset", "-fno-builtin-memcpy"),
     "-DCONFIG_CRYPTO_MANAGER_DISABLE_TESTS=1",
 )
-# For an object of ours that is linked with the kernel: as the kernel compiles its own.
-_OBJECT_FLAGS = (
-    *("-c", "-O2", "-ffreestanding", "-mcmodel=kernel", "-mno-red-zone", "-mgeneral-regs-only", "-fno-pic"),
-    *("-fno-stack-protector", "-fcf-protection=none", "-fno-asynchronous-unwind-tables"),
-)
 # Of ours, from kernel/, compiled with the kernel's headers: where in its tree, as files of their own that no makefile mentions.
-_KERNEL_OBJECTS = {"rootfs.c": "init/unikernel_rootfs.o", "tcg_tlb.c": "init/unikernel_tcg_tlb.o"}
+_KERNEL_OBJECTS = {"rootfs.c": "init/unikernel_rootfs.o", "tcg.c": "init/unikernel_tcg.o"}
 # What the final link has to bring along. 2: the root file system between __unikernel_rootfs and __unikernel_rootfs_end.
 _LAYOUT = 2
 # Option -> the header that the build's own programs include when it is on, and the Debian package that has it.
@@ -276,7 +271,7 @@ def _combine(build: _Build, scratch: Path, output: Path) -> None:
     roots, and stay with all that they refer to.
     """
     objects = [member for member in build.lines(["ar", "t", "vmlinux.a"]) if not member.endswith("usr/initramfs_data.o")]
-    objects += ["init/version-timestamp.o", str(_tcg_clock(build, scratch)), *_KERNEL_OBJECTS.values()]
+    objects += ["init/version-timestamp.o", *_KERNEL_OBJECTS.values()]
     # A response file: there are more members than a command line takes.
     response = scratch / "objects"
     response.write_text("".join(f'"{name}"\n' for name in objects))
@@ -289,15 +284,6 @@ def _combine(build: _Build, scratch: Path, output: Path) -> None:
     roots = [f"--script={script}", "--entry=startup_64", "--undefined=jiffies_64"]
     build.run([*link, "--gc-sections", *roots, "-o", str(collected), *inputs])
     build.run(["objcopy", "--strip-unneeded", str(collected), str(output)])
-
-
-def _tcg_clock(build: _Build, scratch: Path) -> Path:
-    """The clocks for QEMU without hardware virtualisation: see kernel/tcg_clock.c."""
-    source, target = scratch / "tcg_clock.c", scratch / "tcg_clock.o"
-    source.write_bytes(_source("tcg_clock.c"))
-    hz = next(line for line in (build.tree / ".config").read_text().splitlines() if line.startswith("CONFIG_HZ="))
-    build.run(["gcc", *_OBJECT_FLAGS, f"-DHZ={hz.split('=')[1]}", "-o", str(target), str(source)])
-    return target
 
 
 def _source(name: str) -> bytes:
