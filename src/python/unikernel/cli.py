@@ -6,15 +6,18 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Callable
+from typing import TYPE_CHECKING, Callable
 
 from unikernel import __version__
 from unikernel.errors import UnikernelError
 from unikernel.linux.steps import add_linux_steps
 from unikernel.scratch import scratch_directory
+
+if TYPE_CHECKING:
+    from unikernel.signing.verify import Verification
 
 # Modules are imported by the commands that need them: a build runs many short processes.
 
@@ -73,17 +76,30 @@ def _inspect(arguments: argparse.Namespace) -> int:
 
 
 def _add_verify(add: Callable[..., argparse.ArgumentParser]) -> None:
-    parser = add("verify", _verify, "Verify the signatures of an image and of what is beside it.")
-    parser.add_argument("image", type=Path, metavar="IMAGE")
+    parser = add("verify", _verify, "Verify the signatures of images and of what is beside them.")
+    parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE")
+    parser.add_argument("--json", action="store_true", help="print a line of JSON for each image instead of text")
+    _add_trust(parser, required=True)
+
+
+def _add_trust(parser: argparse._ActionsContainer, *, required: bool) -> None:
     parser.add_argument(
-        "--key", type=Path, action="append", required=True, metavar="PUB", help="a public key to trust (repeatable)"
+        "--key", type=Path, action="append", required=required, metavar="PUB", help="a public key to trust (repeatable)"
     )
     parser.add_argument("--policy", type=Path, metavar="FILE", help="what else is demanded: see docs/signing.md")
     parser.add_argument("--allow-development-keys", action="store_true", help="accept a key that nobody configured")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
 
 
 def _verify(arguments: argparse.Namespace) -> int:
+    holds = True
+    for result in _verifications(arguments.images, arguments):
+        sys.stdout.write(json.dumps(result.to_document()) + "\n" if arguments.json else result.to_text())
+        sys.stdout.flush()
+        holds = holds and result.holds
+    return 0 if holds else 1
+
+
+def _verifications(images: Sequence[Path], arguments: argparse.Namespace) -> Iterator[Verification]:
     from unikernel.signing.keys import PublicKey
     from unikernel.signing.policy import Policy
     from unikernel.signing.verify import verify_image
@@ -91,9 +107,9 @@ def _verify(arguments: argparse.Namespace) -> int:
     policy = Policy.read(arguments.policy) if arguments.policy else Policy()
     if arguments.allow_development_keys:
         policy = replace(policy, development_keys=True)
-    result = verify_image(arguments.image, [PublicKey.load(path) for path in arguments.key], policy)
-    sys.stdout.write(json.dumps(result.to_document(), indent=1) + "\n" if arguments.json else result.to_text())
-    return 0 if result.holds else 1
+    keys = [PublicKey.load(path) for path in arguments.key]
+    for image in images:
+        yield verify_image(image, keys, policy)
 
 
 def _add_run(add: Callable[..., argparse.ArgumentParser]) -> None:
@@ -111,6 +127,7 @@ def _add_run(add: Callable[..., argparse.ArgumentParser]) -> None:
     parser.add_argument("-e", "--env", action="append", default=[], metavar="KEY=VALUE", help="set a variable for the application")
     parser.add_argument("--accel", choices=("auto", "kvm", "tcg"), default="auto", help="QEMU's accelerator (default: auto)")
     parser.add_argument("--machine", help="the QEMU machine, such as q35; the library OS's own by default")
+    _add_trust(parser.add_argument_group("what is demanded of the image before it is booted, if a key is named"), required=False)
     parser.add_argument("arguments", nargs="*", metavar="ARG", help="arguments for the application, after --")
 
 
@@ -133,6 +150,12 @@ def _run(arguments: argparse.Namespace) -> int:
         arguments=arguments.arguments,
         environment=environment,
     )
+    if arguments.key:
+        for result in _verifications([arguments.image], arguments):
+            if not result.holds:
+                raise UnikernelError(f"{arguments.image} is not booted: {'; '.join(result.failures())}.")
+    elif arguments.policy or arguments.allow_development_keys:
+        raise UnikernelError("Nothing can be demanded of an image without a key to verify it with: add --key PUB.")
     return run_image(arguments.image, options)
 
 

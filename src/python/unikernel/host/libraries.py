@@ -11,19 +11,22 @@ from pathlib import Path
 from unikernel.digests import file_sha256
 from unikernel.elf import ElfFacts, ElfKind
 from unikernel.errors import UnikernelError
+from unikernel.host.packages import packages_of
 from unikernel.rootfs.elf_scan import note_tls, scan_elf_files
 from unikernel.rootfs.layer import Layer, LayerIndex
 from unikernel.rootfs.libraries import close_over, default_directories, library_directory
+from unikernel.sbom.native_library import native_library
 
 
 @dataclass(frozen=True)
 class DescribedLibrary:
-    """`destination` is the path in the image, `source` the one on this machine."""
+    """`destination` is the path in the image, `source` the one on this machine; `purl` names the package that brought it there."""
 
     soname: str
     destination: str
     source: str
     sha256: str
+    purl: str = ""
 
 
 @dataclass(frozen=True)
@@ -82,18 +85,26 @@ def describe_libraries(
             + ": neither the application nor this machine has it. Install the package that brings it, put it into the "
             "application, or link statically."
         )
-    return LibrariesDescription(machine, tuple(libraries))
+    packages = packages_of(library.source for library in libraries)
+    return LibrariesDescription(
+        machine,
+        tuple(
+            replace(library, purl=packages[library.source].purl) if library.source in packages else library for library in libraries
+        ),
+    )
 
 
 def capture_libraries(description: LibrariesDescription) -> tuple[Layer, LayerIndex]:
     """The layer of what was described. Raises UnikernelError when the machine has changed since."""
     layer = Layer("libraries")
+    components = []
     for library in description.libraries:
         source = Path(library.source)
         if not source.is_file() or file_sha256(source) != library.sha256:
             raise UnikernelError(f"{library.source} changed while it was captured; run the build again.")
         layer.add_file(library.destination, source, 0o755)
-    index = LayerIndex("libraries", [])
+        components.append(native_library(library.destination, library.sha256, library.purl))
+    index = LayerIndex("libraries", [], components=components)
     found = scan_elf_files(layer, index, description.machine)
     note_tls(layer, index, found)
     return layer, index

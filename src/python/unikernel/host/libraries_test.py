@@ -42,6 +42,12 @@ def test_a_program_of_this_machine_gets_its_c_library_and_loader(tmp_path: Path)
     assert stat.S_IMODE(files[LOADER].mode) == 0o755
     directory = os.path.dirname(index.provides["libc.so.6"])
     assert f"{directory}/libgcc_s.so.1" in files
+    components = {component.path: component for component in index.components}
+    assert set(components) == {library.destination for library in description.libraries}
+    libc = components[index.provides["libc.so.6"]]
+    assert (libc.name, libc.sha256) == ("libc.so.6", files[libc.path].sha256)
+    # On a machine whose packages dpkg knows.
+    assert not shutil.which("dpkg-query") or libc.purl.startswith("pkg:deb/") and libc.version
 
 
 def test_the_captured_libraries_run_the_program_without_a_cache(tmp_path: Path) -> None:

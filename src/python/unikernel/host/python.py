@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import packaging
 from unikernel.digests import file_sha256
 from unikernel.elf import is_elf, read_elf_file
 from unikernel.errors import UnikernelError
+from unikernel.host.packages import packages_of
 from unikernel.rootfs.libraries import Closure, close_over, expand_search_path, library_directory
 from unikernel.rootfs.python_runtime import RuntimeFacts, write_facts
 
@@ -145,8 +146,15 @@ def describe_python(interpreter: Path) -> PythonDescription:
         loader=loader,
         library_directory=directory,
         sha256=digest,
+        purls=_purls({name: path for name, path in sources.items() if name.startswith(("bin/", "libraries/")) or name in beside}),
     )
     return PythonDescription(facts, files)
+
+
+def _purls(sources: Mapping[str, Path]) -> dict[str, str]:
+    """The packages that brought files to this machine, by destination."""
+    packages = packages_of(str(path) for path in sources.values())
+    return {destination: packages[str(path)].purl for destination, path in sorted(sources.items()) if str(path) in packages}
 
 
 def capture_python(description: PythonDescription, destination: Path) -> None:

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from unikernel.digests import file_sha256
 from unikernel.elf import ElfKind, is_elf, read_elf_file, strip_elf
 from unikernel.errors import UnikernelError
 from unikernel.rootfs.elf_scan import follow, note_tls, scan_elf_files
@@ -25,6 +26,7 @@ from unikernel.rootfs.layer import Layer, LayerIndex, normalise
 from unikernel.rootfs.libraries import check_machine
 from unikernel.rootfs.pex import PexFacts, is_pex, unpack_pex
 from unikernel.rootfs.python_runtime import PythonRuntime, add_python_tree
+from unikernel.sbom.component import Component, ComponentKind, files_digest
 
 APPLICATION_DIRECTORY = "/app"
 _PROGRAMS = (ElfKind.STATIC, ElfKind.STATIC_PIE, ElfKind.DYNAMIC)
@@ -76,6 +78,31 @@ def build_application(
 
     Raises UnikernelError when there is nothing that can run, or something that cannot run on `machine`.
     """
+    application = _application(root, artifacts, executable, runtime, machine, strip, scratch)
+    application.index.components.append(_component(root, artifacts))
+    return application
+
+
+def _component(root: Path, artifacts: Sequence[str]) -> Component:
+    """The application as it was packaged: one file, or several."""
+    files = {}
+    for artifact in artifacts:
+        path = root / artifact
+        for file in sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else (path,):
+            files[str(file.relative_to(root))] = file_sha256(file)
+    digest = files[artifacts[0]] if list(files) == [artifacts[0]] else files_digest(files)
+    return Component(ComponentKind.APPLICATION, Path(artifacts[0]).name, sha256=digest)
+
+
+def _application(
+    root: Path,
+    artifacts: Sequence[str],
+    executable: str | None,
+    runtime: PythonRuntime | None,
+    machine: str,
+    strip: str | None,
+    scratch: Path,
+) -> Application:
     layer = Layer("application")
     only = root / artifacts[0] if len(artifacts) == 1 else None
     if only is not None and is_pex(only):

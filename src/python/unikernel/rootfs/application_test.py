@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from unikernel.digests import file_sha256
 from unikernel.errors import UnikernelError
 from unikernel.rootfs.application import Application, build_application
 from unikernel.rootfs.cpio import CpioEntry, read_cpio_bytes
+from unikernel.sbom.component import files_digest
 from unikernel.testing.programs import for_another_machine, linked_program, program, shared_library, tiny_program
 from unikernel.testing.python import SERIES, linked_runtime, pex_info, wheel, write_tree, write_zip
 
@@ -68,6 +70,8 @@ def test_a_static_program_goes_to_app(root: Path, tmp_path: Path) -> None:
     assert (application.start.program, application.start.arguments) == ("/app/hello", ["/app/hello"])
     assert application.distributions is None
     assert (application.index.needs, application.index.programs) == ({}, {})
+    [component] = application.index.components
+    assert (component.name, component.sha256) == ("hello", file_sha256(root / "sub/hello"))
     assert _entries(application, tmp_path)["/app/hello"][0].mode == stat.S_IFREG | 0o755
 
 
@@ -259,7 +263,10 @@ def test_a_directory_is_laid_out_from_the_root_directory(root: Path, tmp_path: P
 def test_several_artifacts_keep_their_paths(root: Path, tmp_path: Path) -> None:
     tiny_program(root / "bin/server")
     write_tree(root, {"etc/server.conf": "x", "share/data/a": "a"})
-    entries = _entries(_build(root, "bin/server", "etc/server.conf", "share", executable="bin/server"), tmp_path)
+    application = _build(root, "bin/server", "etc/server.conf", "share", executable="bin/server")
+    names = ("bin/server", "etc/server.conf", "share/data/a")
+    assert application.index.components[0].sha256 == files_digest({name: file_sha256(root / name) for name in names})
+    entries = _entries(application, tmp_path)
     assert {"/bin/server", "/etc/server.conf", "/data/a"} <= set(entries)
 
 

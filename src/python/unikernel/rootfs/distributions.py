@@ -13,9 +13,11 @@ from packaging.version import Version
 from unikernel.errors import UnikernelError
 from unikernel.rootfs.elf_scan import note_tls, scan_elf_files
 from unikernel.rootfs.layer import Layer, LayerIndex
-from unikernel.rootfs.pex import unpack_wheel
+from unikernel.rootfs.pex import unpack_wheel, wheel_contents
 from unikernel.rootfs.python_runtime import PythonRuntime, add_python_tree
 from unikernel.rootfs.raw_distributions import unpack_distributions
+from unikernel.sbom.component import Component, ComponentKind, files_digest
+from unikernel.sbom.python_distribution import distribution_component
 
 # "CPython>=3.9,<3.12", ">=3.9", "CPython[free-threaded]==3.13.*"
 _CONSTRAINT = re.compile(r"(?P<implementation>[A-Za-z]+)?(\[[^]]*\])?(\+t)?\s*(?P<versions>.*)")
@@ -31,12 +33,19 @@ def build_distributions_layer(archive: Path, runtime: PythonRuntime, scratch: Pa
     names = select_wheels([path.name for path in raw.iterdir()], facts.tags, facts.version)
     replaced = {name: unpack_wheel(raw / name, site_packages) for name in names}
     layer = Layer("distributions")
-    index = LayerIndex("distributions", [], facts={"distributions": names})
+    components = [_component(raw / name) for name in names]
+    index = LayerIndex("distributions", [], components=components, facts={"distributions": names})
     index.facts["replaced"] = {name: files for name, files in replaced.items() if files}
     index.facts["uncompiled"] = add_python_tree(layer, facts.site_packages, site_packages, runtime, scratch)
     found = scan_elf_files(layer, index, facts.machine)
     note_tls(layer, index, found)
     return layer, index
+
+
+def _component(wheel: Path) -> Component:
+    metadata, files = wheel_contents(wheel)
+    found = distribution_component(metadata, files) if metadata is not None else None
+    return found or Component(ComponentKind.LIBRARY, wheel.name, sha256=files_digest(files))
 
 
 def check_interpreter(constraints: Sequence[str], version: str) -> None:

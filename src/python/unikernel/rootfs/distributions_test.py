@@ -95,6 +95,7 @@ def test_the_layer_has_sources_bytecode_and_data_at_the_places_where_python_look
         {
             "ns_a-1.0-py3-none-any.whl/ns/a/__init__.py": "A = 1",
             "ns_b-1.0-py3-none-any.whl/ns/b.py": "B = 1",
+            "ns_b-1.0-py3-none-any.whl/ns_b-1.0.dist-info/METADATA": "Name: ns.b\nVersion: 1.0\nLicense-Expression: MIT\n",
             "ns_b-1.0-py3-none-any.whl/ns/template.html": "<p>",
             "ns_b-1.0-py3-none-any.whl/ns/for_another_python.py": "print 'no'",
         },
@@ -114,6 +115,10 @@ def test_the_layer_has_sources_bytecode_and_data_at_the_places_where_python_look
     assert f"{site}/ns/__pycache__/for_another_python.{tag}.pyc" not in paths
     (line,) = index.facts["uncompiled"]
     assert line.startswith(f"{site}/ns/for_another_python.py: ")
+    nameless, described = index.components
+    assert nameless.name == "ns_a-1.0-py3-none-any.whl"
+    assert (described.name, described.purl, described.licenses) == ("ns.b", "pkg:pypi/ns-b@1.0", ("MIT",))
+    assert len({nameless.sha256, described.sha256}) == 2
     assert index.facts["distributions"] == ["ns_a-1.0-py3-none-any.whl", "ns_b-1.0-py3-none-any.whl"]
 
 

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 
 from unikernel.errors import UnikernelError
 from unikernel.rootfs.cpio import LARGEST_FILE, CpioWriter
+from unikernel.sbom.component import Component
 
 INDEX_VERSION = 1
 # PATH_MAX: the kernel skips an entry with a longer name, or a link to one, without a word.
@@ -42,8 +43,8 @@ class LayerIndex:
     `provides` are the shared libraries in it (soname -> path), `needs` those it needs from other layers (soname -> path of the file
     that needs it first), and `searched` the absolute directories that this file's RPATH and RUNPATH add to the search for it (soname
     -> {"rpath": [...], "runpath": [...]}). `programs` are interpreters that must exist (path -> who needs it). `tls` tells that
-    something in the layer can speak TLS and will look for certificates. `facts` holds what the kind of layer has to say (start
-    command, versions, ...).
+    something in the layer can speak TLS and will look for certificates. `components` are what an SBOM lists of it, as far as its files
+    do not say that themselves. `facts` holds what the kind of layer has to say (start command, versions, ...).
     """
 
     name: str
@@ -53,6 +54,7 @@ class LayerIndex:
     searched: dict[str, dict[str, list[str]]] = field(default_factory=dict)
     programs: dict[str, str] = field(default_factory=dict)
     tls: bool = False
+    components: list[Component] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
     archive_size: int = 0
     archive_sha256: str = ""
@@ -60,6 +62,7 @@ class LayerIndex:
     def write(self, path: Path) -> None:
         document: dict[str, Any] = {"version": INDEX_VERSION, **asdict(self)}
         document["entries"] = [{key: value for key, value in asdict(entry).items() if value is not None} for entry in self.entries]
+        document["components"] = [component.to_document() for component in self.components]
         path.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
 
     @classmethod
@@ -77,7 +80,8 @@ class LayerIndex:
             IndexEntry(**{**entry, "device": tuple(entry["device"])} if "device" in entry else entry)
             for entry in document.pop("entries")
         ]
-        return cls(entries=entries, **document)
+        components = [Component.of_document(component) for component in document.pop("components")]
+        return cls(entries=entries, components=components, **document)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ the same shape (layouts "loose" and "packed").
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import zipfile
@@ -21,6 +22,9 @@ PEX_INFO = "PEX-INFO"
 DISTRIBUTIONS = ".deps"
 # PEX's own files, and what it generates at run time.
 _PEX_OWN = ("__main__.py", "__main__.pyc", ".bootstrap", "__pex__", PEX_INFO, "pex", "pex-repl")
+
+# Of an installed wheel, what is not for sys.path: scripts, data files, and PEX's own note on how it is laid out.
+_NOT_INSTALLED = (".prefix", ".layout.json")
 
 
 @dataclass(frozen=True)
@@ -117,6 +121,20 @@ def read_pex_info(path: Path) -> PexFacts:
     )
 
 
+def wheel_contents(source: Path) -> tuple[bytes | None, dict[str, str]]:
+    """The metadata of an installed wheel, if it has any, and the digests (SHA-256, hex) of its files by name, without bytecode."""
+    metadata = None
+    files = {}
+    for member in _members(source):
+        parts = member.name.split("/")
+        if parts[0] in _NOT_INSTALLED or member.name.endswith(".pyc"):
+            continue
+        if len(parts) == 2 and (parts[0].endswith(".dist-info"), parts[1]) == (True, "METADATA"):
+            metadata = member.content
+        files[member.name] = hashlib.sha256(member.content).hexdigest()
+    return metadata, files
+
+
 def unpack_wheel(source: Path, destination: Path) -> list[str]:
     """The files that an installed wheel puts on `sys.path`, from an installed wheel's directory, or from a zip of one.
 
@@ -126,7 +144,7 @@ def unpack_wheel(source: Path, destination: Path) -> list[str]:
     for member in _members(source):
         name = member.name
         parts = name.split("/")
-        if parts[0] in (".prefix", ".layout.json") or _is_bytecode(name, destination):
+        if parts[0] in _NOT_INSTALLED or _is_bytecode(name, destination):
             continue
         if parts[0].endswith(".data") and len(parts) > 2:
             # A wheel that was not installed: only these two categories go to site-packages (PEP 491).

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
 import pytest
 
 from unikernel.errors import UnikernelError
-from unikernel.rootfs.pex import is_pex, read_pex_info, unpack_pex, unpack_wheel
+from unikernel.rootfs.pex import is_pex, read_pex_info, unpack_pex, unpack_wheel, wheel_contents
 from unikernel.rootfs.raw_distributions import pack_distributions, unpack_distributions
 from unikernel.testing.python import pex_info, wheel, write_tree, write_zip
 
@@ -103,6 +104,12 @@ def test_of_a_wheel_only_what_belongs_on_the_path_is_laid_out(tmp_path: Path, as
     source = tmp_path / "lib-1.0-py3-none-any.whl"
     _ = write_zip(source, files) if as_zip else write_tree(source, files)
     unpack_wheel(source, tmp_path / "site")
+    metadata, digests = wheel_contents(source)
+    assert metadata == b""
+    assert set(digests) == {
+        name for name in files if not name.endswith(".pyc") and name not in (".prefix/bin/tool", ".layout.json")
+    }
+    assert digests["lib-1.0.data/purelib/pure.py"] == hashlib.sha256(b"pure").hexdigest()
     assert sorted(_files(tmp_path / "site")) == [
         "lib-1.0.dist-info/METADATA",
         "lib/__init__.py",

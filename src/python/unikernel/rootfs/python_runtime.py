@@ -11,16 +11,21 @@ import json
 import os
 import posixpath
 import subprocess
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from unikernel.digests import file_sha256
 from unikernel.elf import strip_elf
 from unikernel.errors import UnikernelError
 from unikernel.rootfs.elf_scan import note_tls, scan_elf_files
 from unikernel.rootfs.layer import Layer, LayerIndex
+from unikernel.sbom.component import Component, ComponentKind
+from unikernel.sbom.native_library import native_library
 
 RUNTIME_FACTS = "runtime.json"
+# The interpreter's name as a component.
+INTERPRETER = "python"
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,8 @@ class RuntimeFacts:
 
     `loader` is PT_INTERP, `library_directory` where the image has the libraries. Paths are those in the image. `beside` are libraries
     that the interpreter looks for at a path relative to its own, such as "lib/libpython3.11.so.1.0". `platform_directory` is the name
-    of the directory beside bin/ that has the standard library (sys.platlibdir): Fedora's is "lib64".
+    of the directory beside bin/ that has the standard library (sys.platlibdir): Fedora's is "lib64". `purls` name the packages that
+    brought files, by their paths in the captured directory.
     """
 
     version: str
@@ -45,6 +51,7 @@ class RuntimeFacts:
     sha256: str
     beside: tuple[str, ...] = ()
     platform_directory: str = "lib"
+    purls: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def standard_library(self) -> str:
@@ -152,6 +159,7 @@ def build_runtime_layer(runtime: PythonRuntime, scratch: Path, strip: str) -> tu
         layer.add_file(destination + "c", pyc, 0o644)
     layer.add_directory(facts.site_packages)
 
+    components = [_interpreter(facts)]
     places = [(f"libraries/{soname}", f"{facts.library_directory}/{soname}") for soname in facts.libraries]
     places += [(name, f"/usr/{name}") for name in facts.beside]
     for name, destination in places:
@@ -159,13 +167,22 @@ def build_runtime_layer(runtime: PythonRuntime, scratch: Path, strip: str) -> tu
         stripped.parent.mkdir(parents=True, exist_ok=True)
         strip_elf(strip, runtime.root / name, stripped)
         layer.add_file(destination, stripped, 0o755)
+        components.append(native_library(destination, file_sha256(stripped), facts.purls.get(name, "")))
     if facts.loader:
-        layer.add_file(facts.loader, runtime.root / "libraries" / os.path.basename(facts.loader), 0o755)
+        name = f"libraries/{os.path.basename(facts.loader)}"
+        layer.add_file(facts.loader, runtime.root / name, 0o755)
+        components.append(native_library(facts.loader, file_sha256(runtime.root / name), facts.purls.get(name, "")))
 
-    index = LayerIndex("python", [], facts={"python": facts.version})
+    index = LayerIndex("python", [], components=components, facts={"python": facts.version})
     found = scan_elf_files(layer, index, facts.machine)
     note_tls(layer, index, found)
     return layer, index
+
+
+def _interpreter(facts: RuntimeFacts) -> Component:
+    """With its standard library: one component, whose digest is over all its files as they were captured."""
+    purl = facts.purls.get(f"bin/python{facts.series}") or f"pkg:generic/python@{facts.version}"
+    return Component(ComponentKind.APPLICATION, INTERPRETER, facts.version, purl, ("Python-2.0",), facts.sha256)
 
 
 def add_python_tree(layer: Layer, prefix: str, root: Path, runtime: PythonRuntime, scratch: Path) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import Enum
@@ -42,3 +43,9 @@ class Component:
             "licenses": tuple(document.get("licenses", ())),
         }
         return cls(**values)
+
+
+def files_digest(files: Mapping[str, str]) -> str:
+    """SHA-256 (hex) over the lines "DIGEST  PATH" in the order of the paths, as `sha256sum` prints them: of several files as one."""
+    lines = (f"{digest}  {path}\n" for path, digest in sorted(files.items()))
+    return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()

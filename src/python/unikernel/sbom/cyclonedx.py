@@ -25,7 +25,6 @@ def to_cyclonedx(inventory: Inventory) -> str:
         name=inventory.name,
         type=ComponentType.FIRMWARE,
         bom_ref="image",
-        hashes=[HashType(alg=HashAlgorithm.SHA_256, content=inventory.sha256)],
     )
     tool = CycloneDxComponent(name="unikernel", version=inventory.tool_version, type=ComponentType.APPLICATION)
     bom = Bom(

@@ -4,8 +4,8 @@ import hashlib
 
 import pytest
 
-from unikernel.sbom.component import Component, ComponentKind
-from unikernel.sbom.python_distribution import distribution_component, files_digest
+from unikernel.sbom.component import Component, ComponentKind, files_digest
+from unikernel.sbom.python_distribution import distribution_component, installed_distribution
 
 
 def test_a_distribution_says_what_it_is() -> None:
@@ -52,3 +52,17 @@ def test_metadata_that_says_nothing() -> None:
 
 def test_the_digest_of_files_is_that_of_sha256sums_output() -> None:
     assert files_digest({"/b": "22", "/a": "11"}) == hashlib.sha256(b"11  /a\n22  /b\n").hexdigest()
+
+
+def test_how_it_was_installed_does_not_matter() -> None:
+    def component(**others: str) -> Component | None:
+        return distribution_component(b"Name: a\nVersion: 1\n", {"a/b.py": "11", **others})
+
+    assert component() == component(**{"a-1.dist-info/INSTALLER": "22", "a-1.dist-info/RECORD": "33"})
+    assert component() != component(**{"a/INSTALLER": "22"})
+
+
+def test_an_installed_distribution_has_the_same_digest_wherever_it_is() -> None:
+    component = installed_distribution("packaging")
+    assert component.purl.startswith("pkg:pypi/packaging@") and component.version
+    assert len(component.sha256) == 64 and component == installed_distribution("packaging")

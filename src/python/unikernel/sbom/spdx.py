@@ -41,7 +41,6 @@ def to_spdx(inventory: Inventory) -> str:
         name=inventory.name,
         download_location=SpdxNoAssertion(),
         files_analyzed=False,
-        checksums=[Checksum(ChecksumAlgorithm.SHA256, inventory.sha256)],
         primary_package_purpose=PackagePurpose.FIRMWARE,
     )
     parts = [_package(component, f"SPDXRef-component-{number}", licenses) for number, component in enumerate(inventory.ordered())]
@@ -50,7 +49,7 @@ def to_spdx(inventory: Inventory) -> str:
             spdx_version="SPDX-2.3",
             spdx_id=_DOCUMENT,
             name=inventory.name,
-            # Unique for each image, as the specification wants it; nothing needs to be there.
+            # Unique for each content, as the specification wants it; nothing needs to be there.
             document_namespace=f"urn:uuid:{inventory.uuid}",
             creators=[Actor(ActorType.TOOL, f"unikernel-{inventory.tool_version}")],
             created=TIMESTAMP.replace(tzinfo=None),

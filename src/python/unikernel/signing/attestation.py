@@ -34,14 +34,7 @@ class Attestation:
 
 def sign_attestation(attestation: Attestation, signer: Signer) -> bytes:
     """One envelope on one line."""
-    payload = serialize(
-        {
-            "_type": STATEMENT_TYPE,
-            "subject": [{"name": attestation.name, "digest": {"sha256": attestation.sha256}}],
-            "predicateType": attestation.predicate_type,
-            "predicate": attestation.predicate,
-        }
-    )
+    payload = _statement(attestation)
     signature = signer.sign(_signed(payload))
     envelope = {
         "payload": base64.b64encode(payload).decode(),
@@ -49,6 +42,22 @@ def sign_attestation(attestation: Attestation, signer: Signer) -> bytes:
         "signatures": [{"keyid": signer.public.fingerprint, "sig": base64.b64encode(signature).decode()}],
     }
     return serialize_line(envelope)
+
+
+def same_attestation(one: Attestation, other: Attestation) -> bool:
+    """Whether both say the same, to the byte."""
+    return _statement(one) == _statement(other)
+
+
+def _statement(attestation: Attestation) -> bytes:
+    return serialize(
+        {
+            "_type": STATEMENT_TYPE,
+            "subject": [{"name": attestation.name, "digest": {"sha256": attestation.sha256}}],
+            "predicateType": attestation.predicate_type,
+            "predicate": attestation.predicate,
+        }
+    )
 
 
 def verify_attestation(content: bytes, sha256: str, keys: Sequence[PublicKey], name: str) -> tuple[Attestation, PublicKey]:

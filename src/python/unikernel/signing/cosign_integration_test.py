@@ -11,61 +11,47 @@ import pytest
 from unikernel.signing.keys import Message, PrivateKey
 from unikernel.signing.provenance import Build, Source
 from unikernel.signing.sign import sign_image
-from unikernel.testing.cosign import EMPTY_TRUSTED_ROOT, cosign, run_cosign
+from unikernel.testing.cosign import ATTESTATIONS, cosign, verify_blob, verify_blob_attestation
 from unikernel.testing.signing import KINDS, make_key
 
 _IMAGE = b"image" * 1000
 _SBOMS = {"spdx": b'{"spdxVersion": "SPDX-2.3"}\n', "cdx": b'{"bomFormat": "CycloneDX"}\n'}
-_TYPES = {"intoto": "slsaprovenance1", "spdx.intoto": "spdxjson", "cdx.intoto": "cyclonedx"}
 
 
 def _sign(directory: Path, key: PrivateKey) -> Path:
     image = directory / "image.elf"
     image.write_bytes(_IMAGE)
-    (directory / "key.pub").write_text(key.public.pem)
-    (directory / "trusted-root.json").write_text(EMPTY_TRUSTED_ROOT)
+    _key(image).write_text(key.public.pem)
     build = Build("a:b", {}, (), Source("ab" * 20, False), {"pants": "2"}, False)
     for name, content in sign_image(image.name, Message.of(_IMAGE), b"{}\n", _SBOMS, build, key).items():
         (directory / name).write_bytes(content)
     return image
 
 
-def _verify_blob(image: Path) -> subprocess.CompletedProcess[str]:
-    options = [f"--key={image.parent}/key.pub", f"--bundle={image}.sigstore.json", "--new-bundle-format"]
-    options += ["--insecure-ignore-tlog", f"--trusted-root={image.parent}/trusted-root.json"]
-    return run_cosign("verify-blob", *options, str(image))
-
-
-def _verify_attestation(image: Path, attestation: str, kind: str) -> subprocess.CompletedProcess[str]:
-    options = [
-        f"--key={image.parent}/key.pub",
-        f"--signature={image}.{attestation}.jsonl",
-        f"--type={kind}",
-        "--insecure-ignore-tlog",
-    ]
-    return run_cosign("verify-blob-attestation", *options, str(image))
+def _key(image: Path) -> Path:
+    return image.parent / "key.pub"
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_cosign_verifies_the_image_and_what_is_attested_of_it(tmp_path: Path, kind: str) -> None:
     image = _sign(tmp_path, make_key(tmp_path, kind))
-    printed = _verify_blob(image)
+    printed = verify_blob(image, _key(image))
     assert printed.returncode == 0, printed.stdout
-    for attestation, predicate in _TYPES.items():
-        printed = _verify_attestation(image, attestation, predicate)
+    for attestation, predicate in ATTESTATIONS.items():
+        printed = verify_blob_attestation(image, _key(image), attestation, predicate)
         assert printed.returncode == 0, printed.stdout
-    assert _verify_attestation(image, "intoto", "spdxjson").returncode != 0
+    assert verify_blob_attestation(image, _key(image), "intoto", "spdxjson").returncode != 0
     image.write_bytes(_IMAGE + b"\0")
-    assert _verify_blob(image).returncode != 0
-    assert _verify_attestation(image, "intoto", "slsaprovenance1").returncode != 0
+    assert verify_blob(image, _key(image)).returncode != 0
+    assert verify_blob_attestation(image, _key(image), "intoto", "slsaprovenance1").returncode != 0
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_cosign_refuses_another_key(tmp_path: Path, kind: str) -> None:
     image = _sign(tmp_path, make_key(tmp_path, kind))
-    (tmp_path / "key.pub").write_text(make_key(tmp_path, kind, "other.pem").public.pem)
-    assert _verify_blob(image).returncode != 0
-    assert _verify_attestation(image, "intoto", "slsaprovenance1").returncode != 0
+    _key(image).write_text(make_key(tmp_path, kind, "other.pem").public.pem)
+    assert verify_blob(image, _key(image)).returncode != 0
+    assert verify_blob_attestation(image, _key(image), "intoto", "slsaprovenance1").returncode != 0
 
 
 def test_a_key_that_cosign_made(tmp_path: Path) -> None:
@@ -74,4 +60,4 @@ def test_a_key_that_cosign_made(tmp_path: Path) -> None:
     key = PrivateKey.load(tmp_path / "cosign.key", b"secret")
     assert key.public.pem == (tmp_path / "cosign.pub").read_text()
     image = _sign(tmp_path, key)
-    assert _verify_blob(image).returncode == 0
+    assert verify_blob(image, _key(image)).returncode == 0

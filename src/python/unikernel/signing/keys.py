@@ -9,7 +9,8 @@ import base64
 import binascii
 import hashlib
 import json
-from dataclasses import dataclass
+import stat
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Callable, Union
 
@@ -43,6 +44,10 @@ _COSIGN_END = b"-----END "
 # scrypt takes 128 * N * r bytes of memory; cosign's own parameters take 64 MiB.
 _MOST_SCRYPT_MEMORY = 1 << 28
 _LARGEST_KEY_FILE = 1 << 16
+
+
+class PasswordNeeded(UnikernelError):
+    """A key is encrypted, and there is no password for it."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +121,7 @@ class PrivateKey:
     """Not shown by `repr`, and compared by its public part."""
 
     public: PublicKey
-    _key: _PrivateKey
+    _key: _PrivateKey = field(compare=False)
 
     def __repr__(self) -> str:
         return f"PrivateKey({self.public.fingerprint})"
@@ -139,6 +144,14 @@ class PrivateKey:
         return self._key.sign(message.sha256, _SIGNING)
 
 
+def readable_by_others(path: Path) -> bool:
+    """Whether more than a file's owner may read it. A file that is not there is no one's."""
+    try:
+        return bool(path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH))
+    except OSError:
+        return False
+
+
 def _other_kind(name: str) -> UnikernelError:
     return UnikernelError(f"{name} is a key of a kind that is not used here: {_KINDS} are.")
 
@@ -154,7 +167,7 @@ def _load_pem(content: bytes, path: Path, password: bytes | None) -> PrivateKeyT
         except TypeError:
             # Raised for a password too few, and for one too many: an unencrypted key needs none.
             if password is None:
-                raise UnikernelError(f"The key {path} is encrypted: a password is needed.") from None
+                raise PasswordNeeded(f"The key {path} is encrypted: a password is needed.") from None
             return load_pem_private_key(content, None)
     except (ValueError, UnsupportedAlgorithm):
         # The cause is left out: it can quote what was read.
@@ -164,7 +177,7 @@ def _load_pem(content: bytes, path: Path, password: bytes | None) -> PrivateKeyT
 
 def _load_cosign(content: bytes, path: Path, password: bytes | None) -> PrivateKeyTypes:
     if password is None:
-        raise UnikernelError(f"The key {path} is encrypted: a password is needed.")
+        raise PasswordNeeded(f"The key {path} is encrypted: a password is needed.")
     try:
         body = content.split(b"-----\n", 1)[1].split(_COSIGN_END, 1)[0]
         document = json.loads(base64.b64decode(b"".join(body.split()), validate=True))

@@ -29,10 +29,11 @@ class Source:
 
 @dataclass(frozen=True)
 class Artifact:
-    """Something with a digest (SHA-256, hex)."""
+    """Something with a digest (SHA-256, hex). `uri` says what it is where a name for that exists, such as a package URL."""
 
     name: str
     sha256: str
+    uri: str = ""
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,8 @@ def provenance_predicate(build: Build) -> dict[str, Any]:
 
 
 def _resource(artifact: Artifact) -> dict[str, Any]:
-    return {"name": artifact.name, "digest": {"sha256": artifact.sha256}}
+    resource: dict[str, Any] = {"name": artifact.name, "digest": {"sha256": artifact.sha256}}
+    return {**resource, "uri": artifact.uri} if artifact.uri else resource
 
 
 def _source(source: Source) -> dict[str, Any]:

@@ -8,8 +8,9 @@ import os
 import shlex
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from unikernel.errors import UnikernelError
@@ -36,12 +37,15 @@ class CommandSigner:
     """A command that reads the SHA-256 digest of a message from its standard input, in hex and with a newline, and prints the signature
     in base64.
 
-    `public` is the key that it is said to sign with: what it prints is verified before it is used. `patience` is in seconds.
+    `public` is the key that it is said to sign with: what it prints is verified before it is used. `patience` is in seconds. Without an
+    `environment` or a `directory` of its own, it runs in this process's.
     """
 
     command: Sequence[str]
     public: PublicKey
     patience: float = _PATIENCE
+    environment: Mapping[str, str] | None = None
+    directory: Path | None = None
 
     def __post_init__(self) -> None:
         if not self.public.signs_digests:
@@ -71,6 +75,8 @@ class CommandSigner:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 start_new_session=True,
+                env=self.environment,
+                cwd=self.directory,
             )
         except OSError as error:
             raise UnikernelError(f"The signing command {self} cannot be run: {error.strerror}.") from error

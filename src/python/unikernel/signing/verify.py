@@ -16,12 +16,11 @@ from unikernel.image.manifest_pb2 import Manifest
 from unikernel.signing.attestation import Attestation, verify_attestation
 from unikernel.signing.bundle import verify_bundle
 from unikernel.signing.documents import parse, read
+from unikernel.signing.files import SBOM_TYPES, bundle_path, manifest_path, provenance_path, sbom_attestation_path, sbom_path
 from unikernel.signing.keys import Message, PublicKey
 from unikernel.signing.policy import Policy
 from unikernel.signing.provenance import PREDICATE_TYPE, byproducts_of, inputs_of, is_by_development_key, source_of
 
-# Suffix -> the predicate type that cosign knows by `--type spdxjson` and `--type cyclonedx`.
-SBOM_TYPES = {"spdx": "https://spdx.dev/Document", "cdx": "https://cyclonedx.org/bom"}
 _Value = TypeVar("_Value")
 
 
@@ -43,6 +42,9 @@ class Verification:
     @property
     def holds(self) -> bool:
         return bool(self.checks) and all(check.failure is None for check in self.checks)
+
+    def failures(self) -> list[str]:
+        return [f"{check.name}: {check.failure}" for check in self.checks if check.failure is not None]
 
     def to_document(self) -> dict[str, Any]:
         checks = [{"name": check.name, "holds": check.failure is None, "failure": check.failure} for check in self.checks]
@@ -74,26 +76,27 @@ def verify_image(image: Path, keys: Sequence[PublicKey], policy: Policy) -> Veri
         result.checks.append(Check(name))
         return value
 
-    key = check("signature of the image", _signer, Path(f"{image}.sigstore.json"), message, keys)
+    key = check("signature of the image", _signer, Path(bundle_path(str(image))), message, keys)
     if key is not None:
         result.key = key.fingerprint
         check("signer", policy.check_key, key.fingerprint)
     manifest = check("manifest in the image", _manifest, image)
     if manifest is not None:
         check("library OS", policy.check_library_os, manifest.library_os.name, manifest.library_os.version)
-    provenance = check("provenance", _attestation, Path(f"{image}.intoto.jsonl"), result.sha256, keys, policy, PREDICATE_TYPE)
+    provenance = check("provenance", _attestation, Path(provenance_path(str(image))), result.sha256, keys, policy, PREDICATE_TYPE)
     if provenance is not None:
         predicate = provenance.predicate
         check("kind of the key", policy.check_development_key, is_by_development_key(predicate))
         check("source", policy.check_source, source_of(predicate))
         if manifest is not None:
             check("provenance and manifest", _check_inputs, predicate, manifest)
-        for path in (image.with_suffix(".json"), *(_sbom(image, kind) for kind in SBOM_TYPES)):
+        for path in (_manifest_beside(image), *(_sbom(image, kind) for kind in SBOM_TYPES)):
             check(f"provenance and {path.name}", _check_byproduct, predicate, path)
     for kind, predicate_type in SBOM_TYPES.items():
         path = _sbom(image, kind)
         name = f"attestation of {path.name}"
-        attested = check(name, _attestation, Path(f"{image}.{kind}.intoto.jsonl"), result.sha256, keys, policy, predicate_type)
+        beside = Path(sbom_attestation_path(str(image), kind))
+        attested = check(name, _attestation, beside, result.sha256, keys, policy, predicate_type)
         if attested is not None:
             check(f"{path.name} as attested", _check_sbom, attested, path)
     return result
@@ -104,7 +107,11 @@ def _signer(bundle: Path, message: Message, keys: Sequence[PublicKey]) -> Public
 
 
 def _sbom(image: Path, kind: str) -> Path:
-    return image.with_suffix(f".{kind}.json")
+    return Path(sbom_path(str(image), kind))
+
+
+def _manifest_beside(image: Path) -> Path:
+    return Path(manifest_path(str(image)))
 
 
 def _message(image: Path) -> Message:
@@ -121,7 +128,7 @@ def _read(path: Path) -> bytes:
 def _manifest(image: Path) -> Manifest:
     manifest = read_manifest(image)
     check_contents(image, manifest)
-    beside = image.with_suffix(".json")
+    beside = _manifest_beside(image)
     if _read(beside) != to_json(manifest).encode():
         raise UnikernelError(f"{beside} is not the manifest that is in the image.")
     return manifest

@@ -12,8 +12,10 @@ from pathlib import Path
 # The first release of Debian that has it. It is a static program, which runs on older ones too.
 _RELEASE = "trixie"
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+# Attestation (as the names of files have it) -> what cosign calls its type.
+ATTESTATIONS = {"intoto": "slsaprovenance1", "spdx.intoto": "spdxjson", "cdx.intoto": "cyclonedx"}
 # What `cosign` needs to know of Sigstore's public services, when none of them is used: otherwise it asks them.
-EMPTY_TRUSTED_ROOT = '{"mediaType": "application/vnd.dev.sigstore.trustedroot+json;version=0.1"}\n'
+_EMPTY_TRUSTED_ROOT = '{"mediaType": "application/vnd.dev.sigstore.trustedroot+json;version=0.1"}\n'
 
 
 @functools.cache
@@ -56,3 +58,17 @@ def run_cosign(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [cosign(), *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", env=environment
     )
+
+
+def verify_blob(image: Path, key: Path) -> subprocess.CompletedProcess[str]:
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as trusted_root:
+        trusted_root.write(_EMPTY_TRUSTED_ROOT)
+        trusted_root.flush()
+        options = [f"--key={key}", f"--bundle={image}.sigstore.json", "--new-bundle-format"]
+        options += ["--insecure-ignore-tlog", f"--trusted-root={trusted_root.name}"]
+        return run_cosign("verify-blob", *options, str(image))
+
+
+def verify_blob_attestation(image: Path, key: Path, attestation: str, kind: str) -> subprocess.CompletedProcess[str]:
+    options = [f"--key={key}", f"--signature={image}.{attestation}.jsonl", f"--type={kind}", "--insecure-ignore-tlog"]
+    return run_cosign("verify-blob-attestation", *options, str(image))
