@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import psutil
 import pytest
 
 from machine import Machine, boot, free_port, http_get
+from unikernel.testing.signing import make_key
 
 SERVICES = "src.services"
 IMAGES = "tests.images"
@@ -184,3 +186,23 @@ def test_manifest_is_read_from_an_image_that_was_moved(tmp_path: Any) -> None:
     assert manifest["target"] == "src/services/hello:unikernel"
     assert manifest["library_os"]["name"] == "linux"
     assert manifest["ports"] == [{"guest_port": 8080, "host_port": 8080, "protocol": "tcp"}]
+
+
+@pytest.mark.parametrize(
+    "damaged", ["unikernel.elf", "unikernel.elf.sigstore.json", "unikernel.elf.intoto.jsonl", "unikernel.cdx.json"]
+)
+def test_an_image_whose_signatures_do_not_hold_is_not_booted(tmp_path: Path, damaged: str) -> None:
+    image = tmp_path / "image" / "unikernel.elf"
+    shutil.copytree(f"{SERVICES}.arguments", image.parent)
+    assert boot(image)[0] == 0
+    file = image.parent / damaged
+    content = file.read_bytes()
+    file.write_bytes(content[:-20] + bytes([content[-20] ^ 1]) + content[-19:])
+    status, console = boot(image)
+    assert status == 1
+    assert console.startswith(f"unikernel: {image} is not booted: ")
+    file.write_bytes(content)
+    other = tmp_path / "other.pub"
+    other.write_text(make_key(tmp_path).public.pem)
+    status, console = boot(image, key=other)
+    assert (status, "signed by a key that is not among those that are trusted here" in console) == (1, True)

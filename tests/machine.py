@@ -13,6 +13,8 @@ import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
+from unikernel.signing.development_key import development_key_path, public_part_path
+
 # Under emulation on a busy machine; a test that waits this long has failed.
 PATIENCE_SECONDS = 120
 
@@ -24,10 +26,19 @@ def free_port() -> int:
 
 
 class Machine:
-    """`unikernel run IMAGE OPTIONS -- ARGUMENTS` as a child process, under QEMU's own emulation: it is everywhere the same."""
+    """`unikernel run IMAGE OPTIONS -- ARGUMENTS` as a child process, under QEMU's own emulation: it is everywhere the same.
 
-    def __init__(self, image: str | Path, *, options: Sequence[str] = (), arguments: Sequence[str] = ()) -> None:
-        self._command = [sys.executable, "-m", "unikernel", "run", "--accel", "tcg", *options, str(image), "--", *arguments]
+    The image has to be signed by `key`, a public key's path: by default that of this user's development key.
+    """
+
+    def __init__(
+        self, image: str | Path, *, options: Sequence[str] = (), arguments: Sequence[str] = (), key: Path | None = None
+    ) -> None:
+        trusted = key or public_part_path(development_key_path(os.environ))
+        self._command = [
+            *(sys.executable, "-m", "unikernel", "run", "--accel=tcg", f"--key={trusted}", "--allow-development-keys"),
+            *(*options, str(image), "--", *arguments),
+        ]
         self._console: list[str] = []
         self._changed = threading.Condition()
         self._ended = False
@@ -82,9 +93,11 @@ class Machine:
         return status
 
 
-def boot(image: str | Path, *, options: Sequence[str] = (), arguments: Sequence[str] = ()) -> tuple[int, str]:
+def boot(
+    image: str | Path, *, options: Sequence[str] = (), arguments: Sequence[str] = (), key: Path | None = None
+) -> tuple[int, str]:
     """Runs an image to its end: its application's exit status, and the console."""
-    with Machine(image, options=options, arguments=arguments) as machine:
+    with Machine(image, options=options, arguments=arguments, key=key) as machine:
         return machine.wait(), machine.console
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pants_unikernel
 import unikernel
+from unikernel.signing.development_key import development_key_path
+from unikernel.signing.files import SBOM_TYPES, manifest_path, sbom_path, signature_paths
 
 _INHERITED = ("HOME", "PATH", "PYENV_ROOT", "XDG_CACHE_HOME", "PANTS_PEX_CLI_URL_TEMPLATE", "PANTS_PEX_CLI_KNOWN_VERSIONS")
 PLUGIN_SOURCE_ROOTS = tuple(Path(package.__path__[0]).parent for package in (pants_unikernel, unikernel))
@@ -30,15 +32,27 @@ class PantsProject:
         environment: Mapping[str, str] | None = None,
         isolated: bool = False,
     ) -> None:
-        """With `isolated`, Pants can import only what it is installed with: nothing of this repository."""
+        """With `isolated`, Pants can import only what it is installed with: nothing of this repository.
+
+        Development keys are the project's own: see `development_key`.
+        """
         self.root = root
         self._environment = {key: os.environ[key] for key in _INHERITED if key in os.environ}
+        self._environment["XDG_CONFIG_HOME"] = str(root.with_name(f"{root.name}-configuration"))
         # Pants 2.17 warns that it was not started by its own launcher, which downloads from the internet.
         self._environment.update({"NO_SCIE_WARNING": "1", **(environment or {})})
         ours = {str(source_root) for source_root in PLUGIN_SOURCE_ROOTS} | {os.getcwd()} if isolated else set()
         self._environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path and path not in ours)
         root.mkdir(parents=True, exist_ok=True)
         self.write("pants.toml", configuration or plugin_configuration())
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        return self._environment
+
+    @property
+    def development_key(self) -> Path:
+        return development_key_path(self._environment)
 
     def __enter__(self) -> PantsProject:
         return self
@@ -56,11 +70,12 @@ class PantsProject:
         file.write_bytes(content if isinstance(content, bytes) else content.encode())
         return file
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, environment: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+        """`environment` has what is set beside the usual."""
         return subprocess.Popen(
             [sys.executable, "-m", "pants", "--no-dynamic-ui", *arguments],
             cwd=self.root,
-            env=self._environment,
+            env={**self._environment, **(environment or {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -68,20 +83,26 @@ class PantsProject:
             errors="replace",
         )
 
-    def run(self, *arguments: str) -> tuple[int, str]:
+    def run(self, *arguments: str, environment: Mapping[str, str] | None = None) -> tuple[int, str]:
         """The exit status, and what Pants printed."""
-        process = self.start(*arguments)
+        process = self.start(*arguments, environment=environment)
         printed, _ = process.communicate()
         return process.returncode, printed
 
-    def succeed(self, *arguments: str) -> str:
-        status, printed = self.run(*arguments)
+    def succeed(self, *arguments: str, environment: Mapping[str, str] | None = None) -> str:
+        status, printed = self.run(*arguments, environment=environment)
         assert status == 0, printed
         return printed
 
     def dist(self) -> list[str]:
         """The files below dist/."""
         return sorted(str(path.relative_to(self.root / "dist")) for path in self.root.glob("dist/**/*") if path.is_file())
+
+
+def files_of(image: str) -> list[str]:
+    """What is written for the image NAME.elf: `image` is its path without the suffix."""
+    elf = f"{image}.elf"
+    return [elf, manifest_path(elf), *(sbom_path(elf, kind) for kind in SBOM_TYPES), *signature_paths(elf)]
 
 
 def plugin_configuration(*, extra: str = "") -> str:

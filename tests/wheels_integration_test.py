@@ -6,7 +6,8 @@ import shutil
 from pathlib import Path
 
 from machine import boot
-from pants_project import PantsProject
+from pants_project import PantsProject, files_of
+from unikernel.signing.development_key import public_part_path
 
 CONFIGURATION = """\
 [GLOBAL]
@@ -42,7 +43,8 @@ def test_plugin_from_wheels_packages_and_runs_an_image_in_an_empty_repository(tm
         project.write("main.c", '#include <stdio.h>\nint main(void) { puts("from wheels"); return 9; }\n')
         printed = project.succeed("package", "//:unikernel")
         assert "Wrote dist/unikernel.elf" in printed
-        assert project.dist() == ["unikernel.elf", "unikernel.json"]
-        assert boot(project.root / "dist/unikernel.elf") == (9, "from wheels\nunikernel: exited with status 9\n")
+        assert project.dist() == sorted(files_of("unikernel"))
+        image, key = project.root / "dist/unikernel.elf", public_part_path(project.development_key)
+        assert boot(image, key=key) == (9, "from wheels\nunikernel: exited with status 9\n")
         status, printed = project.run("run", "//:unikernel", "--", "--ignored")
         assert (status, "from wheels" in printed) == (9, True)

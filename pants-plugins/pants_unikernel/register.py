@@ -10,7 +10,7 @@ from pants.engine.unions import UnionRule
 
 from pants_unikernel import dependency_inference
 from pants_unikernel.cc import register as cc
-from pants_unikernel.goals import package_image, run_image
+from pants_unikernel.goals import package_image, run_image, verify_images
 from pants_unikernel.subsystems import toolkit
 from pants_unikernel.target_types import UnikernelImageTarget
 from pants_unikernel.util_rules import toolchain
@@ -28,4 +28,5 @@ def rules() -> Iterable[Rule | UnionRule]:
         *run_image.rules(),
         *toolchain.rules(),
         *toolkit.rules(),
+        *verify_images.rules(),
     )

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pants.backend.python.util_rules.interpreter_constraints import InterpreterConstraints
 from pants.backend.python.util_rules.pex import PexRequest, VenvPex, VenvPexProcess
 from pants.backend.python.util_rules.pex_environment import PythonExecutable
+from pants.base.specs import Specs
 from pants.core.goals.package import BuiltPackage, EnvironmentAwarePackageRequest, PackageFieldSet
 from pants.core.util_rules.source_files import SourceFiles, SourceFilesRequest
 from pants.core.util_rules.system_binaries import BinaryPathRequest, BinaryPaths
@@ -26,11 +27,12 @@ from pants.engine.fs import (
     PathGlobs,
     RemovePrefix,
 )
-from pants.engine.process import FallibleProcessResult, Process, ProcessResult
-from pants.engine.rules import Get, MultiGet
+from pants.engine.process import FallibleProcessResult, InteractiveProcess, InteractiveProcessResult, Process, ProcessResult
+from pants.engine.rules import Effect, Get, MultiGet, _uncacheable_rule
 from pants.engine.target import (
     FieldSetsPerTarget,
     FieldSetsPerTargetRequest,
+    FilteredTargets,
     HydratedSources,
     HydrateSourcesRequest,
     Target,
@@ -39,6 +41,9 @@ from pants.engine.target import (
     TransitiveTargetsRequest,
 )
 from pants.source.source_root import SourceRootsRequest, SourceRootsResult
+
+# Its name says that it may change: only here.
+uncacheable_rule = _uncacheable_rule
 
 # --- file systems -------------------------------------------------------------------------------------------------
 
@@ -89,6 +94,11 @@ async def run_fallible_processes(processes: Iterable[Process]) -> tuple[Fallible
     return await MultiGet(Get(FallibleProcessResult, Process, process) for process in processes)
 
 
+async def run_in_foreground(process: Process) -> InteractiveProcessResult:
+    """With the user's terminal. Only for goals."""
+    return await Effect(InteractiveProcessResult, InteractiveProcess, InteractiveProcess.from_process(process))
+
+
 async def find_binaries(requests: Iterable[BinaryPathRequest]) -> tuple[BinaryPaths, ...]:
     return await MultiGet(Get(BinaryPaths, BinaryPathRequest, request) for request in requests)
 
@@ -118,6 +128,11 @@ async def parse_addresses(inputs: UnparsedAddressInputs) -> Addresses:
 
 async def find_targets(inputs: UnparsedAddressInputs) -> Targets:
     return await Get(Targets, UnparsedAddressInputs, inputs)
+
+
+async def targets_of_specs(specs: Specs) -> FilteredTargets:
+    """The targets that a user named, with the global filters applied."""
+    return await Get(FilteredTargets, Specs, specs)
 
 
 async def transitive_targets(addresses: Iterable[Address], *, include_special_cased_deps: bool = False) -> TransitiveTargets:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from pants.testutil.rule_runner import RuleRunner
 from pants_unikernel import register
 from pants_unikernel.goals.package_image import BuiltUnikernelImage
 from pants_unikernel.util_rules.image import UnikernelImageFieldSet
+from unikernel.signing.files import SBOM_TYPES, manifest_path, sbom_path, signature_paths
 
 BUILD = """\
 cc_sources(name="sources")
@@ -43,7 +45,7 @@ SOURCE = "int main(void) { return 0; }\n"
 
 
 @pytest.fixture
-def rule_runner() -> RuleRunner:
+def rule_runner(tmp_path: Path) -> RuleRunner:
     rule_runner = RuleRunner(
         rules=[
             *archive.rules(),
@@ -59,7 +61,8 @@ def rule_runner() -> RuleRunner:
         ],
         target_types=[ArchiveTarget, FileTarget, *cc_register.target_types(), *register.target_types()],
     )
-    rule_runner.set_options(["--source-root-patterns=/", "--cc-c-executable=['gcc']"], env_inherit=_INHERITED)
+    options = ["--source-root-patterns=/", "--cc-c-executable=['gcc']"]
+    rule_runner.set_options(options, env={"XDG_CONFIG_HOME": str(tmp_path / "configuration")}, env_inherit=_INHERITED)
     rule_runner.write_files({"service/BUILD": BUILD, "service/main.c": SOURCE, "service/settings.conf": "loud = true\n"})
     return rule_runner
 
@@ -78,7 +81,7 @@ def contents(rule_runner: RuleRunner, digest: Digest) -> dict[str, bytes]:
 
 def manifest(rule_runner: RuleRunner, name: str) -> dict[str, Any]:
     files = contents(rule_runner, built(rule_runner, name).digest)
-    (document,) = [content for path, content in files.items() if path.endswith(".json")]
+    (document,) = [content for path, content in files.items() if path.endswith(".json") and path.count(".") == 1]
     return dict(json.loads(document))
 
 
@@ -86,16 +89,21 @@ def layers(document: dict[str, Any]) -> Iterable[str]:
     return [layer["name"] for layer in document["rootfs"]["layers"]]
 
 
-def test_package_is_an_image_and_its_manifest(rule_runner: RuleRunner) -> None:
+def files_of(image: str) -> list[str]:
+    return [image, manifest_path(image), *(sbom_path(image, kind) for kind in SBOM_TYPES), *signature_paths(image)]
+
+
+def test_package_is_an_image_and_what_is_beside_it(rule_runner: RuleRunner) -> None:
     image = built(rule_runner, "image")
     files = contents(rule_runner, image.digest)
-    assert set(files) == {"service/image.elf", "service/image.json"}
-    assert [artifact.relpath for artifact in image.artifacts] == ["service/image.elf", "service/image.json"]
+    assert set(files) == set(files_of("service/image.elf"))
+    assert [artifact.relpath for artifact in image.artifacts] == files_of("service/image.elf")
     artifact = image.artifacts[0]
     assert isinstance(artifact, BuiltUnikernelImage)
     elf = files["service/image.elf"]
     assert (artifact.size, artifact.sha256) == (len(elf), hashlib.sha256(elf).hexdigest())
     assert artifact.sha256 in artifact.extra_log_lines[0]
+    assert artifact.key in artifact.extra_log_lines[1]
     document = json.loads(files["service/image.json"])
     assert (document["name"], document["target"]) == ("image", "service:image")
     assert document["start"]["program"] == "/app/program"
@@ -104,9 +112,9 @@ def test_package_is_an_image_and_its_manifest(rule_runner: RuleRunner) -> None:
     assert list(layers(document)) == ["base", "application", "configuration"]
 
 
-def test_output_path_is_that_of_the_image_and_gives_that_of_the_manifest(rule_runner: RuleRunner) -> None:
+def test_output_path_is_that_of_the_image_and_gives_those_of_the_rest(rule_runner: RuleRunner) -> None:
     image = built(rule_runner, "tree-image")
-    assert [artifact.relpath for artifact in image.artifacts] == ["images/tree.elf", "images/tree.json"]
+    assert [artifact.relpath for artifact in image.artifacts] == files_of("images/tree.elf")
     assert manifest(rule_runner, "tree-image")["start"]["program"] == "/service/program"
 
 
@@ -131,3 +139,22 @@ def test_run_boots_the_packaged_image(rule_runner: RuleRunner) -> None:
     assert request.args[-1] == "--"
     assert "{chroot}/service/image.elf" in request.args
     assert "run" in request.args
+    # What was packaged is verified first.
+    (option,) = [argument for argument in request.args if argument.startswith("--key={chroot}/")]
+    key = contents(rule_runner, request.digest)[option[len("--key={chroot}/") :]]
+    assert key.startswith(b"-----BEGIN PUBLIC KEY-----")
+
+
+def test_sboms_list_what_is_in_the_image(rule_runner: RuleRunner) -> None:
+    files = contents(rule_runner, built(rule_runner, "with-files").digest)
+    document = json.loads(files["service/with-files.cdx.json"])
+    assert document["metadata"]["component"]["name"] == "service:with-files"
+    components = {component["name"]: component for component in document["components"]}
+    assert set(components) == {"linux", "unikernel-init", "program", "settings.conf", "other"}
+    assert components["linux"]["version"].startswith("6.")
+    settings = components["settings.conf"]
+    assert settings["hashes"] == [{"alg": "SHA-256", "content": hashlib.sha256(b"loud = true\n").hexdigest()}]
+    assert settings["properties"] == [{"name": "unikernel:path", "value": "/etc/service/settings.conf"}]
+    packages = {package["name"]: package for package in json.loads(files["service/with-files.spdx.json"])["packages"]}
+    assert set(packages) == {"service:with-files", *components}
+    assert packages["linux"]["licenseDeclared"] == "GPL-2.0-only WITH Linux-syscall-note"

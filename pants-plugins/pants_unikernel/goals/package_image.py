@@ -11,18 +11,23 @@ from pants.engine.rules import Rule, collect_rules, rule
 from pants.engine.unions import UnionRule
 from pants.util.logging import LogLevel
 
+from pants_unikernel import engine
 from pants_unikernel.subsystems.linux import UnikernelLinux
 from pants_unikernel.subsystems.toolkit import Toolkit
+from pants_unikernel.util_rules import signing
 from pants_unikernel.util_rules.image import UnikernelImageFieldSet, UnikernelTools, build_image
+from pants_unikernel.util_rules.signing import ImageSigner, UnsignedImage, sign
 from pants_unikernel.util_rules.toolchain import InitToolchain, KernelToolchain, LinkToolchain
+from unikernel.signing.files import SBOM_TYPES, manifest_path, sbom_path, signature_paths
 
 
 @dataclass(frozen=True)
 class BuiltUnikernelImage(BuiltPackageArtifact):
-    """The image among the artifacts of a package."""
+    """The image among the artifacts of a package. `key` is the fingerprint of the one that signed it, if it is signed."""
 
     sha256: str = ""
     size: int = 0
+    key: str = ""
 
 
 @rule(desc="Package a unikernel image", level=LogLevel.DEBUG)
@@ -34,17 +39,21 @@ async def package_unikernel_image(
     link_toolchain: LinkToolchain,
     kernel_toolchain: KernelToolchain,
     init_toolchain: InitToolchain,
+    signer: ImageSigner,
 ) -> BuiltPackage:
     tools = UnikernelTools(linux, toolkit, python_setup, link_toolchain, kernel_toolchain, init_toolchain)
     image = await build_image(field_set, tools)
-    artifact = BuiltUnikernelImage(
-        image.path,
-        (f"  {image.size / 10**6:.1f} MB, SHA-256 {image.sha256}",),
-        sha256=image.sha256,
-        size=image.size,
-    )
-    return BuiltPackage(image.digest, (artifact, BuiltPackageArtifact(image.manifest_path)))
+    lines = [f"  {image.size / 10**6:.1f} MB, SHA-256 {image.sha256}"]
+    digest, signatures = image.digest, []
+    if signer.signer is not None:
+        signed = await sign(field_set, UnsignedImage(image.digest, image.path, image.sha256, image.inputs), signer)
+        digest = await engine.merge_digests([image.digest, signed])
+        signatures = signature_paths(image.path)
+        lines.append(f"  signed by {'the development key' if signer.is_development else 'the key'} {signer.fingerprint}")
+    artifact = BuiltUnikernelImage(image.path, tuple(lines), sha256=image.sha256, size=image.size, key=signer.fingerprint)
+    beside = [manifest_path(image.path), *(sbom_path(image.path, kind) for kind in SBOM_TYPES), *signatures]
+    return BuiltPackage(digest, (artifact, *(BuiltPackageArtifact(path) for path in beside)))
 
 
 def rules() -> Iterable[Rule | UnionRule]:
-    return (*collect_rules(), UnionRule(PackageFieldSet, UnikernelImageFieldSet))
+    return (*collect_rules(), *signing.rules(), UnionRule(PackageFieldSet, UnikernelImageFieldSet))

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable
 
 from pants.core.goals.run import RunRequest
+from pants.engine.fs import FileContent
 from pants.engine.rules import Rule, collect_rules, rule
 from pants.engine.unions import UnionRule
 from pants.util.logging import LogLevel
@@ -14,17 +15,29 @@ from pants_unikernel import engine
 from pants_unikernel.subsystems.run import UnikernelRun
 from pants_unikernel.subsystems.toolkit import Toolkit, toolkit_process
 from pants_unikernel.util_rules.image import UnikernelImageFieldSet
+from pants_unikernel.util_rules.signing import ImageSigner
+
+_KEY = "signing-key.pub"
 
 
 @rule(desc="Prepare to run a unikernel image", level=LogLevel.DEBUG)
-async def run_unikernel_image(field_set: UnikernelImageFieldSet, options: UnikernelRun, toolkit: Toolkit) -> RunRequest:
+async def run_unikernel_image(
+    field_set: UnikernelImageFieldSet, options: UnikernelRun, toolkit: Toolkit, signer: ImageSigner
+) -> RunRequest:
     (package,) = await engine.package_all([field_set])
     image = field_set.output_path.value_or_default(file_ending="elf")
+    digest, demanded = package.digest, []
+    if signer.signer is not None:
+        # What was just packaged is not booted before it proves to be what was signed.
+        key = FileContent(_KEY, signer.public_key.encode())
+        digest = await engine.merge_digests([package.digest, await engine.create_digest([key])])
+        demanded = [f"--key={os.path.join('{chroot}', key.path)}"]
+        demanded += ["--allow-development-keys"] if signer.is_development else []
     process = await toolkit_process(
         toolkit,
-        ["run", f"--accel={options.accel.value}", os.path.join("{chroot}", image), "--"],
+        ["run", f"--accel={options.accel.value}", *demanded, os.path.join("{chroot}", image), "--"],
         description=f"Run {field_set.address}",
-        input_digest=package.digest,
+        input_digest=digest,
     )
     executable, *arguments = process.argv
     return RunRequest(

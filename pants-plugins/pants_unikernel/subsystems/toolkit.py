@@ -125,8 +125,9 @@ async def toolkit_process(
     append_only_caches: Mapping[str, str] | None = None,
     cache_scope: ProcessCacheScope = ProcessCacheScope.SUCCESSFUL,
     level: LogLevel = LogLevel.INFO,
+    module: str = _PACKAGE,
 ) -> Process:
-    """A process that runs `unikernel ARGV`. Large inputs go to `immutable_input_digests`, which are not copied."""
+    """A process that runs `unikernel ARGV`, or another module of the toolkit. Large inputs go to `immutable_input_digests`, which are not copied."""
     process = await engine.venv_pex_process(
         VenvPexProcess(
             toolkit.venv_pex,
@@ -144,7 +145,7 @@ async def toolkit_process(
     # The environment's own interpreter, not its `pex` launcher script: that one costs more than many of our steps.
     return replace(
         process,
-        argv=(toolkit.venv_pex.python.argv0, "-I", "-m", _PACKAGE, *process.argv[1:]),
+        argv=(toolkit.venv_pex.python.argv0, "-I", "-m", module, *process.argv[1:]),
         immutable_input_digests=immutable_input_digests or {},
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 from pants.engine.process import FallibleProcessResult, Process
 
@@ -19,13 +20,23 @@ class UnikernelBuildError(Exception):
 
 async def run_step(process: Process, origin: str) -> FallibleProcessResult:
     """Runs a process of the toolkit. `origin` is whose problem a failure is: a target's address, or an option's name."""
-    result = await engine.run_fallible_process(process)
+    return (await run_steps([process], origin))[0]
+
+
+async def run_steps(processes: Sequence[Process], origin: str) -> tuple[FallibleProcessResult, ...]:
+    """Runs several at once."""
+    results = await engine.run_fallible_processes(processes)
+    for process, result in zip(processes, results):
+        _check(process, result, origin)
+    return results
+
+
+def _check(process: Process, result: FallibleProcessResult, origin: str) -> None:
     stderr = result.stderr.decode(errors="replace").strip()
     if result.exit_code != 0:
         raise UnikernelBuildError(f"{origin}: {message_of(stderr) or f'{process.description} failed without a word'}")
     for line in stderr.splitlines():
         logger.warning(f"{origin}: {line[len(_PREFIX) :] if line.startswith(_PREFIX) else line}")
-    return result
 
 
 def message_of(stderr: str) -> str:

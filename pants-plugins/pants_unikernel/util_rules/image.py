@@ -10,6 +10,7 @@ from pants.backend.python.subsystems.setup import PythonSetup
 from pants.core.goals.package import PackageFieldSet
 from pants.core.goals.run import RunFieldSet, RunInSandboxBehavior
 from pants.engine.fs import Digest, FileContent, FileEntry
+from pants.engine.process import Process
 
 from pants_unikernel import engine
 from pants_unikernel.subsystems.linux import UnikernelLinux
@@ -37,7 +38,7 @@ from pants_unikernel.target_types import (
     default_hostname,
     network_of,
 )
-from pants_unikernel.util_rules.failures import UnikernelBuildError, run_step
+from pants_unikernel.util_rules.failures import UnikernelBuildError, run_steps
 from pants_unikernel.util_rules.linux_kit import INIT, KIT, build_init, build_linux_kit
 from pants_unikernel.util_rules.rootfs import (
     PackagedApp,
@@ -50,11 +51,16 @@ from pants_unikernel.util_rules.rootfs import (
     python_layer,
     read_indexes,
 )
+from pants_unikernel.util_rules.sbom import sbom_process
 from pants_unikernel.util_rules.toolchain import InitToolchain, KernelToolchain, LinkToolchain
 from unikernel.errors import UnikernelError
+from unikernel.image.components import layer_inputs
 from unikernel.image.limits import choose_memory
 from unikernel.image.spec import ImageSpec
 from unikernel.linux.configuration import parse_option
+from unikernel.rootfs.layer import LayerIndex
+from unikernel.signing.files import manifest_path
+from unikernel.signing.provenance import Artifact
 
 _KIT_INPUT = "__kit"
 # Large, the same for many links, and seldom changed: Pants lays them out once, and not for each link anew.
@@ -101,13 +107,15 @@ class UnikernelTools:
 
 @dataclass(frozen=True)
 class BuiltImage:
-    """`digest` holds the image at `path` and its manifest at `manifest_path`; `sha256` (hex) and `size` are the image's."""
+    """`digest` holds the image at `path`, with its manifest and its SBOMs beside it; `sha256` (hex) and `size` are the image's. `inputs`
+    are what was made into layers: the manifest names only those.
+    """
 
     digest: Digest
     path: str
-    manifest_path: str
     size: int
     sha256: str
+    inputs: tuple[Artifact, ...]
 
 
 def image_spec(field_set: UnikernelImageFieldSet) -> ImageSpec:
@@ -153,10 +161,19 @@ async def build_image(field_set: UnikernelImageFieldSet, tools: UnikernelTools) 
     options = kernel_options(field_set, tools.linux)
     app = await package_app(field_set.app, tools.python_setup)
     layers = await _layers(field_set, app, tools)
-    await _check(field_set, layers)
+    indexes = await read_indexes(layers)
+    _check(field_set, indexes)
     kit = await build_linux_kit(options, origin, tools.linux, tools.kernel_toolchain)
     init = await build_init(tools.init_toolchain)
-    return await _link(field_set, layers, kit, init, tools)
+    path = field_set.output_path.value_or_default(file_ending="elf")
+    spec = image_spec(field_set)
+    link = await _link_process(field_set, spec, path, layers, kit, init, tools)
+    sbom = await sbom_process(origin, path, indexes, kit, init, spec.timezone is not None, tools.toolkit)
+    results = await run_steps([link, sbom], origin)
+    entries = await engine.digest_entries(results[0].output_digest)
+    image = next(entry.file_digest for entry in entries if isinstance(entry, FileEntry) and entry.path == path)
+    digest = await engine.merge_digests(result.output_digest for result in results)
+    return BuiltImage(digest, path, image.serialized_bytes_length, image.fingerprint, tuple(layer_inputs(indexes)))
 
 
 async def _layers(field_set: UnikernelImageFieldSet, app: PackagedApp, tools: UnikernelTools) -> list[RootfsLayer]:
@@ -176,26 +193,29 @@ async def _layers(field_set: UnikernelImageFieldSet, app: PackagedApp, tools: Un
     return [*layers, *([libraries] if libraries else []), *([files] if files else [])]
 
 
-async def _check(field_set: UnikernelImageFieldSet, layers: list[RootfsLayer]) -> None:
+def _check(field_set: UnikernelImageFieldSet, indexes: list[LayerIndex]) -> None:
     """What the link would find out, before a kernel is compiled for it."""
-    indexes = await read_indexes(layers)
     try:
         choose_memory(field_set.memory.bytes, sum(index.archive_size for index in indexes), indexes)
     except UnikernelError as error:
         raise UnikernelBuildError(f"{field_set.address}: {error}") from error
 
 
-async def _link(
-    field_set: UnikernelImageFieldSet, layers: list[RootfsLayer], kit: Digest, init: Digest, tools: UnikernelTools
-) -> BuiltImage:
-    path = field_set.output_path.value_or_default(file_ending="elf")
-    manifest_path = f"{os.path.splitext(path)[0]}.json"
-    spec = FileContent("image-spec.json", image_spec(field_set).to_json().encode())
+async def _link_process(
+    field_set: UnikernelImageFieldSet,
+    image: ImageSpec,
+    path: str,
+    layers: list[RootfsLayer],
+    kit: Digest,
+    init: Digest,
+    tools: UnikernelTools,
+) -> Process:
+    spec = FileContent("image-spec.json", image.to_json().encode())
     toolchain = tools.link_toolchain
     directories = {layer.name: f"__{layer.name}" for layer in layers if layer.name in _SHARED_LAYERS}
     shared = {directories[layer.name]: layer.digest for layer in layers if layer.name in directories}
     own = [layer.digest for layer in layers if layer.name not in directories]
-    process = await toolkit_process(
+    return await toolkit_process(
         tools.toolkit,
         [
             "link",
@@ -212,9 +232,5 @@ async def _link(
         input_digest=await engine.merge_digests([*own, init, await engine.create_digest([spec])]),
         immutable_input_digests={_KIT_INPUT: kit, **shared},
         env=toolchain.environment,
-        output_files=[path, manifest_path],
+        output_files=[path, manifest_path(path)],
     )
-    result = await run_step(process, str(field_set.address))
-    entries = await engine.digest_entries(result.output_digest)
-    image = next(entry.file_digest for entry in entries if isinstance(entry, FileEntry) and entry.path == path)
-    return BuiltImage(result.output_digest, path, manifest_path, image.serialized_bytes_length, image.fingerprint)

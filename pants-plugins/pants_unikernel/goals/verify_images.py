@@ -1,0 +1,121 @@
+"""`unikernel-verify`: holds what `package` wrote against a key and a policy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from pants.base.build_root import BuildRoot
+from pants.base.specs import Specs
+from pants.core.util_rules.distdir import DistDir
+from pants.engine.console import Console
+from pants.engine.env_vars import CompleteEnvironmentVars
+from pants.engine.fs import EMPTY_DIGEST, FileContent
+from pants.engine.goal import Goal, GoalSubsystem
+from pants.engine.internals.session import SessionValues
+from pants.engine.rules import Rule, collect_rules, goal_rule
+from pants.engine.unions import UnionRule
+from pants.option.option_types import BoolOption, StrListOption, StrOption
+from pants.util.strutil import softwrap
+
+from pants_unikernel import engine
+from pants_unikernel.subsystems.signing import UnikernelSigning
+from pants_unikernel.subsystems.toolkit import Toolkit, toolkit_process
+from pants_unikernel.util_rules.failures import UnikernelBuildError
+from pants_unikernel.util_rules.image import UnikernelImageFieldSet
+from pants_unikernel.util_rules.signing import trusted_key, user_path
+
+_KEY = "signing-key.pub"
+
+
+class UnikernelVerifySubsystem(GoalSubsystem):
+    name = "unikernel-verify"
+    help = softwrap(
+        """
+        Verify packaged unikernel images: their signatures, provenance, manifests and SBOMs, as they are in the distribution directory.
+
+        By default the key that signs is trusted, and so is a development key, where [unikernel-signing].mode is "development".
+        """
+    )
+
+    keys = StrListOption(
+        default=[],
+        help="Paths of public keys (PEM) to trust in place of the one that signs.",
+    )
+
+    policy = StrOption(
+        default=None,
+        help="The path of a policy, a JSON file: which keys, sources and versions of a library OS are demanded. See docs/signing.md.",
+    )
+
+    allow_development_keys = BoolOption(
+        default=False,
+        help="Accept images that are signed with a development key.",
+    )
+
+    json = BoolOption(
+        default=False,
+        help="Print a line of JSON for each image instead of text.",
+    )
+
+
+class UnikernelVerify(Goal):
+    subsystem_cls = UnikernelVerifySubsystem
+    environment_behavior = Goal.EnvironmentBehavior.LOCAL_ONLY
+
+
+@goal_rule
+async def verify_images(
+    console: Console,
+    specs: Specs,
+    options: UnikernelVerifySubsystem,
+    signing: UnikernelSigning,
+    toolkit: Toolkit,
+    dist_dir: DistDir,
+    build_root: BuildRoot,
+    session_values: SessionValues,
+) -> UnikernelVerify:
+    environment = session_values[CompleteEnvironmentVars]
+    root = build_root.pathlib_path
+    named = {(spec.path_component, spec.target_component) for spec in specs.includes.address_literals}
+    images: list[Path] = []
+    for target in await engine.targets_of_specs(specs):
+        if not UnikernelImageFieldSet.is_applicable(target):
+            continue
+        field_set = UnikernelImageFieldSet.create(target)
+        image = dist_dir.relpath / field_set.output_path.value_or_default(file_ending="elf")
+        address = field_set.address
+        if (root / image).exists():
+            images.append(root / image)
+        elif named & {(address.spec_path, address.target_name), (address.spec_path, None)}:
+            raise UnikernelBuildError(f"{address}: {image} is not there to be verified; package it first.")
+        else:
+            console.print_stderr(f"{address}: not packaged, so not verified")
+    if not images:
+        raise UnikernelBuildError("unikernel-verify: none of the targets is a packaged unikernel image; package some first.")
+    digest, trusted = EMPTY_DIGEST, [f"--key={user_path(path, root, environment)}" for path in options.keys]
+    allowed = options.allow_development_keys
+    if not trusted:
+        public_key, is_development = trusted_key(signing, root, environment)
+        allowed = allowed or is_development
+        digest = await engine.create_digest([FileContent(_KEY, public_key.encode())])
+        trusted = [f"--key={_KEY}"]
+    process = await toolkit_process(
+        toolkit,
+        [
+            "verify",
+            *trusted,
+            *([f"--policy={user_path(options.policy, root, environment)}"] if options.policy else []),
+            *(["--allow-development-keys"] if allowed else []),
+            *(["--json"] if options.json else []),
+            *map(str, images),
+        ],
+        description="Verify unikernel images",
+        input_digest=digest,
+    )
+    result = await engine.run_in_foreground(process)
+    return UnikernelVerify(exit_code=result.exit_code)
+
+
+def rules() -> Iterable[Rule | UnionRule]:
+    return collect_rules()

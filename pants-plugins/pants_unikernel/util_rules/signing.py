@@ -1,0 +1,276 @@
+"""The last step of packaging: signatures and attestations, made in Pants' own process over digests.
+
+No process, digest or environment of the engine has a key in it: what is beside an image when it was signed is all that leaves here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pants.base.build_root import BuildRoot
+from pants.core.goals.package import PackageFieldSet
+from pants.core.util_rules.distdir import DistDir
+from pants.engine.env_vars import CompleteEnvironmentVars
+from pants.engine.fs import Digest, FileContent
+from pants.engine.internals.session import SessionValues
+from pants.engine.rules import Rule, collect_rules
+from pants.engine.target import Field
+from pants.engine.unions import UnionRule
+from pants.option.global_options import GlobalOptions
+from pants.version import VERSION as PANTS_VERSION
+
+from pants_unikernel import engine
+from pants_unikernel.subsystems.signing import SigningMode, UnikernelSigning
+from pants_unikernel.util_rules.failures import UnikernelBuildError
+from unikernel import __version__
+from unikernel.errors import UnikernelError
+from unikernel.signing.development_key import development_key_path, load_development_key
+from unikernel.signing.files import SBOM_TYPES, manifest_path, sbom_path
+from unikernel.signing.keys import Message, PasswordNeeded, PrivateKey, PublicKey, readable_by_others
+from unikernel.signing.provenance import Artifact, Build, Source
+from unikernel.signing.sign import sign_image
+from unikernel.signing.signer import CommandSigner, Signer
+from unikernel.signing.worktree import source_of_worktree
+
+logger = logging.getLogger(__name__)
+
+_SCOPE = "[unikernel-signing]"
+
+
+@dataclass(frozen=True)
+class ImageSigner:
+    """What signs in this run. It is compared by what it writes: with the same key in the same state of the sources, nothing is signed
+    again.
+
+    `signer` is None when nothing is to be signed. `previous` is where an earlier run wrote its packages.
+    """
+
+    fingerprint: str
+    public_key: str
+    is_development: bool
+    source: Source | None
+    previous: Path
+    signer: Signer | None = field(compare=False, repr=False)
+
+
+# Not cached: a key, its password and the state of the sources are no inputs that the engine knows of.
+@engine.uncacheable_rule(desc="Find what signs unikernel images")
+async def find_image_signer(
+    options: UnikernelSigning,
+    global_options: GlobalOptions,
+    build_root: BuildRoot,
+    dist_dir: DistDir,
+    session_values: SessionValues,
+) -> ImageSigner:
+    root = build_root.pathlib_path
+    environment = session_values[CompleteEnvironmentVars]
+    previous = root / dist_dir.relpath
+    if options.mode is SigningMode.OFF:
+        return ImageSigner("", "", False, None, previous, None)
+    signer = configured_signer(options, root, environment)
+    is_development = signer is None
+    if signer is None:
+        signer = _development_signer(options, root, environment, global_options)
+    written = [str(dist_dir.relpath), global_options.pants_workdir, str(global_options.pants_subprocessdir or "")]
+    source = _source(options, root, environment, [path for path in written if path])
+    return ImageSigner(signer.public.fingerprint, signer.public.pem, is_development, source, previous, signer)
+
+
+def configured_signer(options: UnikernelSigning, root: Path, environment: Mapping[str, str]) -> Signer | None:
+    """Raises UnikernelBuildError, with the option at fault, for what cannot sign. None when nothing is configured."""
+    if options.key and options.command:
+        raise UnikernelBuildError(f"{_SCOPE}: `key` and `command` are both set; one of them signs.")
+    if options.command:
+        if not options.public_key:
+            raise UnikernelBuildError(f"{_SCOPE}.public_key: name the public key that `command` signs with.")
+        with _errors_of("command"):
+            public = PublicKey.load(user_path(options.public_key, root, environment))
+            return CommandSigner(options.command, public, options.command_timeout, environment, root)
+    if not options.key:
+        return None
+    path = user_path(options.key, root, environment)
+    if readable_by_others(path):
+        logger.warning(f"{_SCOPE}.key: {path} can be read by other users than its own; take that from them with: chmod 600 {path}")
+    password = _password(options, root, environment)
+    with _errors_of("key"):
+        try:
+            return PrivateKey.load(path, password)
+        except PasswordNeeded as error:
+            raise UnikernelError(
+                f"{error} Set the environment variable {options.password_env}, or {_SCOPE}.password_file."
+            ) from error
+
+
+def _password(options: UnikernelSigning, root: Path, environment: Mapping[str, str]) -> bytes | None:
+    if options.password_file:
+        path = user_path(options.password_file, root, environment)
+        if readable_by_others(path):
+            logger.warning(f"{_SCOPE}.password_file: {path} can be read by other users than its own; chmod 600 {path}")
+        try:
+            return path.read_bytes().rstrip(b"\r\n")
+        except OSError as error:
+            raise UnikernelBuildError(f"{_SCOPE}.password_file: {path} cannot be read: {error.strerror}.") from error
+    password = environment.get(options.password_env)
+    return password.encode("utf-8", "surrogateescape") if password is not None else None
+
+
+def _development_signer(
+    options: UnikernelSigning, root: Path, environment: Mapping[str, str], global_options: GlobalOptions
+) -> Signer:
+    if options.mode is SigningMode.REQUIRED:
+        raise UnikernelBuildError(
+            f'{_SCOPE}.mode is "required", and there is nothing to sign with: set {_SCOPE}.key to the path of a private key, or '
+            f"{_SCOPE}.command to a command that signs."
+        )
+    caches = [global_options.pants_workdir, global_options.local_store_dir, str(global_options.named_caches_dir)]
+    with _errors_of("key"):
+        path = development_key_path(environment)
+        for directory in (root, *(Path(root, cache).resolve() for cache in caches)):
+            if directory in path.resolve().parents:
+                raise UnikernelError(
+                    f"Development keys are kept at {path}, which is in {directory}, where no private key may be: set XDG_CONFIG_HOME or "
+                    "HOME to another directory, or configure a key."
+                )
+        is_new = not path.exists()
+        key = load_development_key(path)
+    if is_new:
+        logger.info(f"Made a development key to sign unikernel images with: {path}")
+    if readable_by_others(path):
+        logger.warning(
+            f"The development key {path} can be read by other users than its own; take that from them with: chmod 600 {path}"
+        )
+    return key
+
+
+def _source(options: UnikernelSigning, root: Path, environment: Mapping[str, str], written: Sequence[str]) -> Source | None:
+    """`written` is what Pants itself writes: it does not make a work tree dirty, be it ignored or not."""
+    git = shutil.which("git", path=environment.get("PATH", os.defpath))
+    inside = [os.path.relpath(Path(root, path), root) for path in written]
+    try:
+        if git is None:
+            raise UnikernelError("there is no git on PATH.")
+        return source_of_worktree(root, git, environment, [path for path in inside if not path.startswith("..")])
+    except UnikernelError as error:
+        if options.mode is SigningMode.REQUIRED:
+            raise UnikernelBuildError(
+                f'{_SCOPE}.mode is "required", and the commit that the sources are of cannot be told: {error}'
+            ) from error
+        logger.warning(f"The provenance of unikernel images names no source: {error}")
+        return None
+
+
+def trusted_key(options: UnikernelSigning, root: Path, environment: Mapping[str, str]) -> tuple[str, bool]:
+    """The public key (PEM) of what signs here, and whether it is a development key. Nothing is made.
+
+    Raises UnikernelBuildError when there is none.
+    """
+    if options.public_key:
+        with _errors_of("public_key"):
+            return PublicKey.load(user_path(options.public_key, root, environment)).pem, False
+    signer = configured_signer(options, root, environment)
+    if signer is not None:
+        return signer.public.pem, False
+    with _errors_of("key"):
+        path = development_key_path(environment)
+        if options.mode is not SigningMode.DEVELOPMENT or not path.exists():
+            raise UnikernelError(
+                "there is no key here that images could be signed with: name public keys, [unikernel-verify].keys."
+            )
+        return load_development_key(path).public.pem, True
+
+
+def user_path(path: str, root: Path, environment: Mapping[str, str]) -> Path:
+    """A path from an option: "~" is the user's home, as Pants' client has it, and relative paths are below the build root."""
+    home = environment.get("HOME")
+    if home and (path == "~" or path.startswith("~/")):
+        path = home + path[1:]
+    return Path(root, path)
+
+
+@contextlib.contextmanager
+def _errors_of(option: str) -> Iterator[None]:
+    try:
+        yield
+    except UnikernelError as error:
+        raise UnikernelBuildError(f"{_SCOPE}.{option}: {error}") from error
+
+
+# --- one image ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class UnsignedImage:
+    """`digest` holds the image at `path`, its manifest and its SBOMs beside it; `sha256` (hex) is the image's. `inputs` are what the
+    manifest does not name: they were made into layers.
+    """
+
+    digest: Digest
+    path: str
+    sha256: str
+    inputs: Sequence[Artifact]
+
+
+async def sign(field_set: PackageFieldSet, image: UnsignedImage, signer: ImageSigner) -> Digest:
+    """What is beside the image to vouch for it."""
+    assert signer.signer is not None
+    manifest = await engine.file_content(image.digest, manifest_path(image.path))
+    sboms = {}
+    for kind in SBOM_TYPES:
+        sboms[kind] = await engine.file_content(image.digest, sbom_path(image.path, kind))
+    # Only an Ed25519 key has to see all of it.
+    content = b"" if signer.signer.public.signs_digests else await engine.file_content(image.digest, image.path)
+    build = Build(
+        target=str(field_set.address),
+        fields=_written_fields(field_set),
+        inputs=[*(Artifact(item["name"], item["sha256"]) for item in json.loads(manifest)["inputs"]), *image.inputs],
+        source=signer.source,
+        versions={"pants": PANTS_VERSION, "pants-unikernel": __version__, "unikernel": __version__},
+        development_key=signer.is_development,
+    )
+    directory, name = os.path.split(image.path)
+
+    def previous(file: str) -> bytes | None:
+        try:
+            return (signer.previous / directory / file).read_bytes()
+        except OSError:
+            return None
+
+    message = Message(bytes.fromhex(image.sha256), lambda: content)
+    try:
+        files = sign_image(name, message, manifest, sboms, build, signer.signer, previous)
+    except UnikernelError as error:
+        raise UnikernelBuildError(f"{field_set.address}: it cannot be signed: {error}") from error
+    return await engine.create_digest(FileContent(os.path.join(directory, file), content) for file, content in files.items())
+
+
+def _written_fields(field_set: PackageFieldSet) -> dict[str, Any]:
+    """The target's fields that say something, as JSON has them."""
+    fields = (getattr(field_set, item.name) for item in dataclasses.fields(field_set))
+    return {
+        item.alias: _plain(item.value)
+        for item in fields
+        if isinstance(item, Field) and item.value is not None and item.value != getattr(item, "default", None)
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return _plain(dataclasses.asdict(value))
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        return [_plain(item) for item in value]
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+
+
+def rules() -> Iterable[Rule | UnionRule]:
+    return (*collect_rules(), *UnikernelSigning.rules())

@@ -1,0 +1,174 @@
+"""Several machines with one repository: one with this machine's caches, one that starts with nothing and fills a remote cache, and one that
+starts with nothing but that cache. All have the same images, and none has the key of another machine in anything that it keeps.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import mmap
+import os
+import re
+import secrets
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
+from remote_cache import RemoteCache
+
+from pants_project import PantsProject
+from sample_services import make_services_project
+from unikernel.testing.signing import write_key
+
+GOALS = ("src/services/arguments::", "src/services/greeter::")
+COMPILING = "Starting: Compile the Linux kernel"
+# Everything that is built; what looks at the machine runs on each.
+_BUILT = re.compile(r"Starting: ((?:Building|Capture|Compile|Configure|Lay out|Link|List|Read) .*)")
+
+
+@dataclass(frozen=True)
+class PlantedKey:
+    """An encrypted key, whose password is in the environment variable that Pants is told of."""
+
+    path: Path
+    password: str
+
+    @classmethod
+    def plant(cls, directory: Path) -> PlantedKey:
+        directory.mkdir()
+        password = f"planted-{secrets.token_hex(16)}"
+        return cls(write_key(directory / "key.pem", password=password.encode()), password)
+
+    def secrets(self) -> dict[str, bytes]:
+        """What must be nowhere: as it is, and as it might be written."""
+        pem = self.path.read_bytes()
+        key = load_pem_private_key(pem, self.password.encode())
+        assert isinstance(key, ec.EllipticCurvePrivateKey)
+        number = key.private_numbers().private_value.to_bytes(32, "big")
+        plain = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        return {
+            "the password": self.password.encode(),
+            "the password in base64": base64.b64encode(self.password.encode()).rstrip(b"=")[:-1],
+            "the key file": pem.splitlines()[2],
+            "the key, decrypted": plain.splitlines()[2],
+            "the key's number": number,
+            "the key's number in hex": number.hex().encode(),
+            "the key's number in decimal": str(int.from_bytes(number, "big")).encode(),
+        }
+
+
+@dataclass(frozen=True)
+class Machines:
+    usual: PantsProject
+    empty: PantsProject
+    key: PlantedKey
+    cache: RemoteCache
+    directory: Path
+    printed: str
+
+    def places(self) -> list[Path]:
+        """All that the machine that started with nothing has kept, and what it gave away."""
+        return [self.empty.root, self.directory / "cache", self.directory / "sandboxes", self.cache.storage, self.directory / "log"]
+
+
+@pytest.fixture(scope="module")
+def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
+    directory = tmp_path_factory.mktemp("machines")
+    key = PlantedKey.plant(directory / "keys")
+    with make_services_project(directory / "one") as usual, make_services_project(
+        directory / "a/longer/path", directory / "cache"
+    ) as empty, RemoteCache(directory / "remote") as cache:
+        usual.succeed("package", *GOALS)
+        kill_while_compiling(empty)
+        assert not empty.dist()
+        printed = empty.succeed(
+            *("--no-pantsd", "--level=debug", "--keep-sandboxes=always", *cache.options),
+            f"--local-execution-root-dir={sandboxes(directory)}",
+            *(f"--unikernel-signing-key={key.path}", "--unikernel-signing-password-env=KEY_PASSWORD"),
+            *("package", *GOALS),
+            environment={"KEY_PASSWORD": key.password},
+        )
+        (directory / "log").write_text(printed)
+        yield Machines(usual, empty, key, cache, directory, printed)
+
+
+def sandboxes(directory: Path) -> Path:
+    path = directory / "sandboxes"
+    path.mkdir()
+    return path
+
+
+def kill_while_compiling(project: PantsProject) -> None:
+    process = project.start("--no-pantsd", "package", *GOALS)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if COMPILING in line:
+            break
+    else:
+        raise AssertionError("the kernel was not compiled")
+    # Some way into it: the source is unpacked by then.
+    time.sleep(30)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def images(project: PantsProject) -> dict[str, str]:
+    return {
+        path: hashlib.sha256((project.root / "dist" / path).read_bytes()).hexdigest()
+        for path in project.dist()
+        if path.endswith(".elf")
+    }
+
+
+def test_same_images_from_another_path_and_empty_caches_after_a_killed_build(machines: Machines) -> None:
+    assert COMPILING in machines.printed
+    assert len(images(machines.usual)) == len(GOALS)
+    assert images(machines.usual) == images(machines.empty)
+
+
+def test_the_key_is_in_no_cache_no_log_no_sandbox_and_no_package(machines: Machines) -> None:
+    wanted = machines.key.secrets()
+    searched = [file for place in machines.places() for file in ([place] if place.is_file() else sorted(place.rglob("*")))]
+    files = [file for file in searched if file.is_file() and not file.is_symlink()]
+    # They are where they are looked for: sandboxes with inputs and commands, debug output, the local and the remote store.
+    assert any(file.name == "__run.sh" for file in files)
+    assert "[DEBUG]" in machines.printed
+    assert any(file.suffix == ".mdb" for file in files)
+    assert sum(file.stat().st_size for file in files if machines.cache.storage in file.parents) > 10**7
+    found = [f"{file}: {name}" for file in files for name in sorted(found_in(file, wanted))]
+    assert found == []
+
+
+def found_in(file: Path, wanted: dict[str, bytes]) -> set[str]:
+    if file.stat().st_size == 0:
+        return set()
+    with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return {name for name, secret in wanted.items() if content.find(secret) >= 0}
+
+
+def test_a_search_finds_what_it_looks_for(tmp_path: Path) -> None:
+    key = PlantedKey.plant(tmp_path / "keys")
+    wanted = key.secrets()
+    assert found_in(key.path, wanted) == {"the key file"}
+    for name, secret in wanted.items():
+        (tmp_path / "file").write_bytes(b"\0" * 100 + secret + b"\n")
+        assert name in found_in(tmp_path / "file", wanted)
+
+
+def test_with_the_remote_cache_an_empty_machine_builds_nothing_and_signs_with_its_own_key(machines: Machines) -> None:
+    with make_services_project(machines.directory / "elsewhere", machines.directory / "another-cache") as other:
+        printed = other.succeed("--no-pantsd", *machines.cache.options, "package", *GOALS)
+        assert images(other) == images(machines.empty)
+        assert set(_BUILT.findall(printed)) == set()
+        bundles = [
+            (project.root / "dist" / path).read_bytes()
+            for project in (other, machines.empty)
+            for path in project.dist()
+            if path.endswith(".sigstore.json")
+        ]
+        assert len(set(bundles)) == len(bundles) == 2 * len(GOALS)
