@@ -120,6 +120,8 @@ def _install(python: str, packages: Path, venv: Path) -> None:
             *("--require-hashes", "--no-deps", f"--requirement={LOCK}", f"--target={packages}"),
             *("--implementation=cp", f"--python-version={series}", "--only-binary=:all:"),
             *("--platform=manylinux2014_x86_64", "--platform=manylinux_2_28_x86_64"),
+            # It compares with the Python that it runs on.
+            "--ignore-requires-python",
         ],
         check=True,
     )

@@ -341,7 +341,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="unikernel-benchmark-") as scratch:
         with make_services_project(Path(scratch, "project")) as project:
             for command in (["init", "--quiet"], ["add", "src"], ["commit", "--quiet", "--message=All of it"]):
-                subprocess.run(["git", "-c", "user.name=Ada", "-c", "user.email=ada@example.org", *command], cwd=project.root, check=True)
+                subprocess.run(
+                    ["git", "-c", "user.name=Ada", "-c", "user.email=ada@example.org", *command], cwd=project.root, check=True
+                )
             package(project, "src/services::")
             dist = project.root / "dist"
             figures = {

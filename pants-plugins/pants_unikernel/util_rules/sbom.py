@@ -12,7 +12,7 @@ from pants_unikernel import engine
 from pants_unikernel.subsystems.toolkit import Toolkit, toolkit_process
 from pants_unikernel.util_rules.linux_kit import INIT, KIT
 from unikernel import __version__
-from unikernel.image.components import layer_components, linux_components
+from unikernel.image.components import linux_components, listed_components
 from unikernel.linux.pid1 import INIT_PATH
 from unikernel.rootfs.layer import LayerIndex
 from unikernel.sbom.inventory import Inventory
@@ -29,7 +29,7 @@ async def sbom_process(
     entries = await engine.digest_entries(init)
     pid1 = next(entry for entry in entries if isinstance(entry, FileEntry) and entry.path == INIT)
     components = [
-        *layer_components(indexes),
+        *listed_components(indexes),
         *linux_components(facts["version"], facts["source_sha256"], __version__, pid1.file_digest.fingerprint, INIT_PATH),
     ]
     inventory = FileContent(_INVENTORY, Inventory(name, components, __version__).to_json().encode())

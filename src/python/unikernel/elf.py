@@ -55,8 +55,15 @@ _MACHINES = {
     "EM_MIPS": "mips",
 }
 _DF_1_PIE = 0x08000000
-# What pyelftools raises, besides its own exceptions, for files with nonsense in them.
-PARSER_FAILURES = (ValueError, LookupError, AttributeError, TypeError, AssertionError, ArithmeticError, MemoryError, EOFError)
+_NONSENSE = (ValueError, LookupError, AttributeError, TypeError, AssertionError, ArithmeticError, MemoryError, EOFError)
+
+
+def parser_failures() -> tuple[type[Exception], ...]:
+    """What pyelftools raises for files with nonsense in them: its own exceptions, those of the parsers inside it, and Python's."""
+    from elftools.common.exceptions import ELFError
+    from elftools.construct import ConstructError
+
+    return (ELFError, ConstructError, *_NONSENSE)
 
 
 def is_elf(path: Path) -> bool:
@@ -66,14 +73,13 @@ def is_elf(path: Path) -> bool:
 
 def read_elf(stream: BinaryIO, name: str) -> ElfFacts:
     """Raises UnikernelError, with `name` in it, for what is not a well-formed ELF file."""
-    from elftools.common.exceptions import ELFError
     from elftools.elf.elffile import ELFFile
 
     try:
         return _read_elf(ELFFile(stream))
     except UnikernelError as error:
         raise UnikernelError(f"{name} cannot be used: {error}.") from error
-    except (ELFError, *PARSER_FAILURES) as error:
+    except parser_failures() as error:
         raise UnikernelError(f"{name} is not a well-formed ELF file: {str(error) or type(error).__name__}.") from error
 
 

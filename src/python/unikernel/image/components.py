@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterable
+from dataclasses import replace
 
 from unikernel.rootfs.layer import LayerIndex
 from unikernel.sbom.component import Component, ComponentKind
 from unikernel.signing.provenance import Artifact
 
 _KERNEL_LICENSE = "GPL-2.0-only WITH Linux-syscall-note"
+
+
+def listed_components(indexes: Iterable[LayerIndex]) -> list[Component]:
+    """What an SBOM lists of the layers: the application itself without its digest, which provenance has. An edit of its code makes no new
+    SBOM.
+    """
+    indexes = tuple(indexes)
+    own = {component for index in indexes if index.name == "application" for component in index.components}
+    return [replace(component, sha256="") if component in own else component for component in layer_components(indexes)]
 
 
 def layer_components(indexes: Iterable[LayerIndex]) -> list[Component]:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from unikernel.image.components import layer_components, layer_inputs, linux_components
+from unikernel.image.components import layer_components, layer_inputs, linux_components, listed_components
 from unikernel.rootfs.layer import IndexEntry, LayerIndex
 from unikernel.sbom.component import Component, ComponentKind
 from unikernel.signing.provenance import Artifact
@@ -37,6 +37,11 @@ def test_layers_list_what_they_say_and_what_an_application_and_extra_files_bring
         _INTERPRETER,
         Component(ComponentKind.FILE, "settings", sha256="77", path="/etc/settings"),
     ]
+
+
+def test_an_sbom_does_not_change_with_the_code_of_the_application() -> None:
+    assert [component.sha256 for component in listed_components(_INDEXES)] == ["", "55", "11", "33", "77"]
+    assert [component.name for component in listed_components(_INDEXES)] == [item.name for item in layer_components(_INDEXES)]
 
 
 def test_the_same_are_inputs_by_what_they_are_to_an_image() -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from google.protobuf import json_format
 from google.protobuf.message import DecodeError
 
-from unikernel.elf import PARSER_FAILURES
+from unikernel.elf import parser_failures
 from unikernel.errors import UnikernelError
 from unikernel.image.manifest_pb2 import Layer, Manifest
 
@@ -47,7 +47,6 @@ def to_json(manifest: Manifest) -> str:
 
 def read_manifest(image: Path) -> Manifest:
     """Raises UnikernelError when the file is no image of ours, or one from a future."""
-    from elftools.common.exceptions import ELFError
     from elftools.elf.elffile import ELFFile
 
     try:
@@ -55,7 +54,7 @@ def read_manifest(image: Path) -> Manifest:
             descriptor = _find_note(ELFFile(stream))
     except OSError as error:
         raise UnikernelError(f"{image} cannot be read: {error.strerror}.") from error
-    except (ELFError, *PARSER_FAILURES) as error:
+    except parser_failures() as error:
         reason = str(error) or type(error).__name__
         raise UnikernelError(f"{image} is no unikernel image: it is not an ELF file ({reason}).") from error
     if descriptor is None:
