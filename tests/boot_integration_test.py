@@ -69,6 +69,15 @@ def test_arguments_environment_and_exit_status_arrive(machine_type: str) -> None
     assert "unikernel: exited with status 200" in lines
 
 
+def test_a_program_without_a_kernel_takes_arguments_and_ends_with_its_status() -> None:
+    assert boot(f"{SERVICES}.sieve/unikernel.elf") == (10, "2 3 5 7 11 13 17 19 23 29\n")
+    # Its own argument is there already; one more is one too many.
+    status, console = boot(f"{SERVICES}.sieve/unikernel.elf", arguments=["7"])
+    assert status == 255 and console.startswith("usage: sieve LIMIT")
+    status, console = boot(f"{SERVICES}.sieve/unikernel.elf", arguments=["two words"])
+    assert status == 1 and "picolibc cannot be given 'two words' on its command line" in console
+
+
 def test_image_boots_by_itself_without_our_runner() -> None:
     command = ["qemu-system-x86_64", "-M", "microvm,acpi=off", "-cpu", "max", "-m", "32", "-nographic", "-no-reboot"]
     result = subprocess.run(

@@ -18,9 +18,9 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
-from remote_cache import RemoteCache
 
 from pants_project import PantsProject
+from remote_cache import RemoteCache
 from sample_services import make_services_project
 from unikernel.testing.signing import write_key
 

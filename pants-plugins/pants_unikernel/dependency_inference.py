@@ -1,4 +1,4 @@
-"""What a `unikernel_image` depends on: its application, and the targets of its extra files."""
+"""What a `unikernel_image` depends on: its application, the targets of its extra files, and its library OS where that is a target."""
 
 from __future__ import annotations
 
@@ -11,15 +11,18 @@ from pants.engine.unions import UnionRule
 from pants.util.logging import LogLevel
 
 from pants_unikernel import engine
-from pants_unikernel.target_types import UnikernelImageAppField, UnikernelImageFilesField
+from pants_unikernel.library_os_target import LibraryOsInputsField
+from pants_unikernel.target_types import UnikernelImageAppField, UnikernelImageFilesField, UnikernelImageLibraryOsField
+from pants_unikernel.util_rules.library_os import LibraryOsTargets
 
 
 @dataclass(frozen=True)
 class UnikernelImageDependenciesFieldSet(FieldSet):
-    required_fields = (UnikernelImageAppField, UnikernelImageFilesField)
+    required_fields = (UnikernelImageAppField, UnikernelImageFilesField, UnikernelImageLibraryOsField)
 
     app: UnikernelImageAppField
     files: UnikernelImageFilesField
+    library_os: UnikernelImageLibraryOsField
 
 
 class InferUnikernelImageDependencies(InferDependenciesRequest):  # type: ignore[type-arg]
@@ -27,10 +30,16 @@ class InferUnikernelImageDependencies(InferDependenciesRequest):  # type: ignore
 
 
 @rule(desc="Infer the dependencies of a unikernel image", level=LogLevel.DEBUG)
-async def infer_unikernel_image_dependencies(request: InferUnikernelImageDependencies) -> InferredDependencies:
+async def infer_unikernel_image_dependencies(
+    request: InferUnikernelImageDependencies, library_oses: LibraryOsTargets
+) -> InferredDependencies:
     app = await engine.parse_addresses(request.field_set.app.to_unparsed_address_inputs())
     files = await engine.parse_addresses(request.field_set.files.to_unparsed_address_inputs())
-    return InferredDependencies(sorted({*app, *files}))
+    target = library_oses.named(request.field_set.library_os.value)
+    if target is None:
+        return InferredDependencies(sorted({*app, *files}))
+    inputs = await engine.parse_addresses(target[LibraryOsInputsField].to_unparsed_address_inputs())
+    return InferredDependencies(sorted({*app, *files, target.address, *inputs}))
 
 
 def rules() -> Iterable[Rule | UnionRule]:

@@ -8,7 +8,7 @@ from pants.engine.rules import Rule
 from pants.engine.target import Target
 from pants.engine.unions import UnionRule
 
-from pants_unikernel import dependency_inference
+from pants_unikernel import dependency_inference, library_os_target
 from pants_unikernel.cc import register as cc
 from pants_unikernel.goals import package_image, run_image, verify_images
 from pants_unikernel.subsystems import toolkit
@@ -17,7 +17,7 @@ from pants_unikernel.util_rules import toolchain
 
 
 def target_types() -> Iterable[type[Target]]:
-    return (*cc.target_types(), UnikernelImageTarget)
+    return (*cc.target_types(), *library_os_target.target_types(), UnikernelImageTarget)
 
 
 def rules() -> Iterable[Rule | UnionRule]:

@@ -28,7 +28,6 @@ from pants.util.frozendict import FrozenDict
 from pants.util.strutil import help_text
 
 from unikernel.image.spec import NETWORK_MODES, Network, Port, parse_size
-from unikernel.library_os import library_os_names
 from unikernel.linux.configuration import parse_option
 from unikernel.rootfs.files import PlacedFile, parse_mode
 
@@ -86,12 +85,12 @@ class UnikernelImageLibraryOsField(StringField):
     alias = "library_os"
     default = "linux"
     value: str
-    valid_choices = library_os_names()
     help = help_text(
         """
         The library OS that the application is linked with.
 
-        `linux` is Linux in unikernel form: a kernel that is compiled once for all images of the same configuration.
+        `linux` is Linux in unikernel form: a kernel that is compiled once for all images of the same configuration. `picolibc` is a C
+        library without a kernel, for RISC-V: the sources of a `cc_binary` are compiled for it. See docs/library-os.md.
         """
     )
 
@@ -266,15 +265,19 @@ class UnikernelImageCpusField(IntField):
 
 class UnikernelImageNetworkField(StringField):
     alias = "network"
-    default = "dhcp"
-    value: str
     valid_choices = NETWORK_MODES
     help = help_text(
         """
         How the image gets its address: by `dhcp`, from the fields `address`, `gateway` and `nameservers` (`static`), or not at all
         (`none`; it has the loopback interface only).
+
+        Without it: `dhcp`, or `none` for a library OS without a network.
         """
     )
+
+    @property
+    def mode(self) -> str:
+        return self.value or "dhcp"
 
 
 class UnikernelImageAddressField(StringField):
@@ -453,7 +456,7 @@ def network_of(
     hostname: UnikernelImageHostnameField,
 ) -> Network:
     return Network(
-        mode=mode.value,
+        mode=mode.mode,
         address=address.value or "",
         gateway=gateway.value or "",
         nameservers=tuple(nameservers.value or ()),

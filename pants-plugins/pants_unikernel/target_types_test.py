@@ -53,7 +53,6 @@ def test_defaults() -> None:
         ({"ports": ["65536"]}, "`ports`"),
         ({"ports": ["80:1", "80:2"]}, "two entries use the host's port 80/tcp"),
         ({"cpus": 65}, "65 is not between 1 and 64"),
-        ({"library_os": "plan9"}, "library_os"),
         ({"network": "wifi"}, "network"),
         ({"env": {"A=B": "c"}}, "'A=B' is no name of a variable"),
         ({"working_directory": "srv"}, "'srv' is no absolute path"),

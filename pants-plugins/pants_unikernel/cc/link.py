@@ -103,7 +103,7 @@ def undefined_symbols(linker_output: str) -> tuple[UndefinedSymbol, ...]:
     return tuple(UndefinedSymbol(name, tuple(user for user in of if user)) for name, of in sorted(users.items()))
 
 
-def _explain(linker_output: str, *, needed_by: str) -> str:
+def _explain(linker_output: str, *, needed_by: str, provider: str | None = None) -> str:
     """What is wrong and what to do about it, from what the linker printed."""
     parts = []
     symbols = undefined_symbols(linker_output)
@@ -111,8 +111,9 @@ def _explain(linker_output: str, *, needed_by: str) -> str:
         width = max(len(symbol.name) for symbol in symbols)
         uses = (", ".join(symbol.users) or "an unnamed place" for symbol in symbols)
         listing = "\n".join(f"  {symbol.name:<{width}}  needed by {of}" for symbol, of in zip(symbols, uses))
+        what = f"not provided by {provider}" if provider else "used but not defined"
         parts.append(
-            f"{pluralize(len(symbols), 'symbol')} used but not defined:\n\n{listing}\n\n"
+            f"{pluralize(len(symbols), 'symbol')} {what}:\n\n{listing}\n\n"
             f"Add the target of the source that defines it to the `dependencies` of {needed_by} (a header in the "
             "dependencies does not bring its source), or the library to its `libraries`."
         )
@@ -149,10 +150,11 @@ async def link_binary(
     output_path: str,
     needed_by: str,
     input_digest: Digest = EMPTY_DIGEST,
+    provider: str | None = None,
 ) -> LinkedBinary:
     """Link the objects to an executable at `output_path`; `input_digest` has other files that the flags name.
 
-    `needed_by` names what is linked in errors.
+    `needed_by` names what is linked in errors, and `provider` a library OS that the program is linked with, if it is.
     """
     driver = toolchain.driver(objects.language, needed_by=needed_by)
     libraries = await _libraries_fingerprint(toolchain, driver, options)
@@ -163,7 +165,7 @@ async def link_binary(
             (
                 driver,
                 *toolchain.link_flags,
-                "-Wl,--build-id=sha1",
+                *(["-Wl,--build-id=sha1"] if toolchain.has_build_ids else []),
                 # Link-time optimization compiles, too.
                 *PREFIX_MAP_FLAGS,
                 f"-frandom-seed={output_path}",
@@ -176,7 +178,7 @@ async def link_binary(
             input_digest=await engine.merge_digests((objects.digest, input_digest)),
             immutable_input_digests=toolchain.immutable_inputs,
             output_files=(output_path,),
-            description=f"Link {needed_by}",
+            description=f"Link {needed_by} with {provider}" if provider else f"Link {needed_by}",
             level=LogLevel.INFO,
         )
     )
@@ -184,7 +186,7 @@ async def link_binary(
     if result.exit_code:
         parts = (
             f"{needed_by} can't be linked.",
-            _explain(printed, needed_by=needed_by),
+            _explain(printed, needed_by=needed_by, provider=provider),
             f"The linker said:\n{printed}",
         )
         raise LinkError("\n\n".join(part for part in parts if part))

@@ -64,7 +64,8 @@ class CCToolchain:
 
     The flags come before those of a target. `fingerprint` stands for what the processes read outside their sandbox, and
     is part of their cache key; `immutable_inputs` are files (a sysroot, a library OS's headers and objects) that they
-    find in it. `probe` fingerprints the host's libraries, if targets may link with these.
+    find in it. `probe` fingerprints the host's libraries, if targets may link with these. `has_build_ids` is off for a linker script
+    that has no place for them.
     """
 
     c_driver: CCDriver
@@ -77,6 +78,7 @@ class CCToolchain:
     env: FrozenDict[str, str] = FrozenDict()
     immutable_inputs: FrozenDict[str, Digest] = FrozenDict()
     probe: HostProbe | None = None
+    has_build_ids: bool = True
 
     def driver(self, language: CCLanguage, *, needed_by: str) -> str:
         driver = self.cxx_driver if language is CCLanguage.CXX else self.c_driver

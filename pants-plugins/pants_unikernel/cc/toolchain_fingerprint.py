@@ -2,6 +2,7 @@
 
     toolchain_fingerprint.py toolchain c=/usr/bin/gcc c++=/usr/bin/g++
     toolchain_fingerprint.py libraries /usr/bin/gcc -L/opt/lib -lz -lm
+    toolchain_fingerprint.py linked /usr/bin/riscv64-unknown-elf-gcc --specs=picolibc.specs ...
 
 A host compiler reads far more than its own executable: other programs (assembler, linker), start files, the C library,
 headers. None of these is an input of a sandboxed process, so all of them are named by the fingerprint, which is one.
@@ -14,7 +15,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 _EMPTY_PROGRAM = "int main(void) { return 0; }\n"
 _PROGRAMS = ("as", "ld", "collect2", "cc1", "cc1plus", "lto1", "lto-wrapper")
@@ -55,19 +56,34 @@ def linked_files(driver: str, language: str) -> Iterator[tuple[str, str | None]]
         yield "compile", None
         return
     for mode in _LINK_MODES:
-        trace = output_of(driver, mode, "empty.o", "-o", "empty", "-Wl,--trace")
-        if trace is None:
-            yield mode, None
-            continue
-        matches = (_TRACED_FILE.match(line) for line in trace.splitlines())
-        paths = {os.path.realpath(match.group("path").strip()) for match in matches if match}
-        for path in sorted(path for path in paths if os.path.isfile(path)):
-            yield mode + " " + path, content_hash(path)
+        yield from traced_files(driver, [mode], "empty.o")
 
 
-def headers(driver: str, language: str) -> Iterator[tuple[str, str | None]]:
+def traced_files(driver: str, flags: Sequence[str], source: str) -> Iterator[tuple[str, str | None]]:
+    """The contents of all files that a link with these flags reads."""
+    name = " ".join(flags)
+    trace = output_of(driver, *flags, source, "-o", "empty", "-Wl,--trace")
+    if trace is None:
+        yield name, None
+        return
+    matches = (_TRACED_FILE.match(line) for line in trace.splitlines())
+    paths = {os.path.realpath(match.group("path").strip()) for match in matches if match}
+    for path in sorted(path for path in paths if os.path.isfile(path)):
+        yield name + " " + path, content_hash(path)
+
+
+def linked(driver: str, flags: Sequence[str]) -> Iterator[tuple[str, str | None]]:
+    """All that compiling and linking C with these flags reads."""
+    with open("empty.c", "w") as file:
+        file.write(_EMPTY_PROGRAM)
+    yield from programs(driver)
+    yield from traced_files(driver, flags, "empty.c")
+    yield from headers(driver, "c", flags)
+
+
+def headers(driver: str, language: str, flags: Sequence[str] = ()) -> Iterator[tuple[str, str | None]]:
     """Path, size and time of every header that the compiler finds by itself. Contents would cost seconds."""
-    listing = output_of(driver, "-E", "-v", "-x", language, os.devnull) or ""
+    listing = output_of(driver, *flags, "-E", "-v", "-x", language, os.devnull) or ""
     directories = re.search(r"^#include <\.\.\.> search starts here:\n((?: .*\n)*)", listing, re.MULTILINE)
     for directory in directories.group(1).splitlines() if directories else ():
         root = os.path.realpath(directory.strip())
@@ -105,6 +121,8 @@ def toolchain(drivers: Iterable[str]) -> Iterator[tuple[str, str | None]]:
 def main(command: str, *arguments: str) -> None:
     if command == "libraries":
         items = libraries(arguments[0], arguments[1:])
+    elif command == "linked":
+        items = linked(arguments[0], arguments[1:])
     elif command == "toolchain":
         items = toolchain(arguments)
     else:

@@ -7,6 +7,8 @@ in every version, so only the module behind this one knows how the engine is ask
 
 from pants_unikernel.engine._by_get import (
     add_prefix,
+    build_embedded_image,
+    build_linked_image,
     build_venv_pex,
     create_digest,
     digest_entries,
@@ -39,6 +41,8 @@ from pants_unikernel.engine._by_get import (
 
 __all__ = [
     "add_prefix",
+    "build_embedded_image",
+    "build_linked_image",
     "build_venv_pex",
     "create_digest",
     "digest_entries",

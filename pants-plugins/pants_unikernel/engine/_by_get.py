@@ -42,6 +42,8 @@ from pants.engine.target import (
 )
 from pants.source.source_root import SourceRootsRequest, SourceRootsResult
 
+from pants_unikernel.image_types import BuiltImage, EmbeddedImageRequest, LinkedImageRequest
+
 # Its name says that it may change: only here.
 uncacheable_rule = _uncacheable_rule
 
@@ -117,6 +119,17 @@ async def venv_pex_process(request: VenvPexProcess) -> Process:
 
 async def find_interpreter(constraints: InterpreterConstraints) -> PythonExecutable:
     return await Get(PythonExecutable, InterpreterConstraints, constraints)
+
+
+# --- images -------------------------------------------------------------------------------------------------------
+
+
+async def build_embedded_image(request: EmbeddedImageRequest) -> BuiltImage:
+    return await Get(BuiltImage, EmbeddedImageRequest, request)
+
+
+async def build_linked_image(request: LinkedImageRequest) -> BuiltImage:
+    return await Get(BuiltImage, LinkedImageRequest, request)
 
 
 # --- targets ------------------------------------------------------------------------------------------------------

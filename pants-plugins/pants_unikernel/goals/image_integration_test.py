@@ -24,7 +24,7 @@ from pants.testutil.rule_runner import RuleRunner
 
 from pants_unikernel import register
 from pants_unikernel.goals.package_image import BuiltUnikernelImage
-from pants_unikernel.util_rules.image import UnikernelImageFieldSet
+from pants_unikernel.image_types import UnikernelImageFieldSet
 from unikernel.signing.files import SBOM_TYPES, manifest_path, sbom_path, signature_paths
 
 BUILD = """\

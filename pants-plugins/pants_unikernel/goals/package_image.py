@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pants.backend.python.subsystems.setup import PythonSetup
 from pants.core.goals.package import BuiltPackage, BuiltPackageArtifact, PackageFieldSet
 from pants.engine.rules import Rule, collect_rules, rule
 from pants.engine.unions import UnionRule
 from pants.util.logging import LogLevel
 
 from pants_unikernel import engine
-from pants_unikernel.subsystems.linux import UnikernelLinux
-from pants_unikernel.subsystems.toolkit import Toolkit
-from pants_unikernel.util_rules import signing
-from pants_unikernel.util_rules.image import UnikernelImageFieldSet, UnikernelTools, build_image
+from pants_unikernel.image_types import UnikernelImageFieldSet
+from pants_unikernel.util_rules import embedded_image, library_os, linked_image, signing
+from pants_unikernel.util_rules.image import build_image
+from pants_unikernel.util_rules.library_os import LibraryOsTargets
 from pants_unikernel.util_rules.signing import ImageSigner, UnsignedImage, sign
-from pants_unikernel.util_rules.toolchain import InitToolchain, KernelToolchain, LinkToolchain
 from unikernel.signing.files import SBOM_TYPES, manifest_path, sbom_path, signature_paths
 
 
@@ -32,18 +30,11 @@ class BuiltUnikernelImage(BuiltPackageArtifact):
 
 @rule(desc="Package a unikernel image", level=LogLevel.DEBUG)
 async def package_unikernel_image(
-    field_set: UnikernelImageFieldSet,
-    linux: UnikernelLinux,
-    toolkit: Toolkit,
-    python_setup: PythonSetup,
-    link_toolchain: LinkToolchain,
-    kernel_toolchain: KernelToolchain,
-    init_toolchain: InitToolchain,
-    signer: ImageSigner,
+    field_set: UnikernelImageFieldSet, signer: ImageSigner, library_oses: LibraryOsTargets
 ) -> BuiltPackage:
-    tools = UnikernelTools(linux, toolkit, python_setup, link_toolchain, kernel_toolchain, init_toolchain)
-    image = await build_image(field_set, tools)
-    lines = [f"  {image.size / 10**6:.1f} MB, SHA-256 {image.sha256}"]
+    image = await build_image(field_set, library_oses)
+    size = f"{image.size / 10**6:.1f} MB" if image.size >= 10**6 else f"{image.size / 10**3:.1f} kB"
+    lines = [f"  {size}, SHA-256 {image.sha256}"]
     digest, signatures = image.digest, []
     if signer.signer is not None:
         signed = await sign(field_set, UnsignedImage(image.digest, image.path, image.sha256, image.inputs), signer)
@@ -56,4 +47,5 @@ async def package_unikernel_image(
 
 
 def rules() -> Iterable[Rule | UnionRule]:
-    return (*collect_rules(), *signing.rules(), UnionRule(PackageFieldSet, UnikernelImageFieldSet))
+    rules = (*collect_rules(), *embedded_image.rules(), *library_os.rules(), *linked_image.rules(), *signing.rules())
+    return (*rules, UnionRule(PackageFieldSet, UnikernelImageFieldSet))

@@ -12,9 +12,9 @@ from pants.engine.unions import UnionRule
 from pants.util.logging import LogLevel
 
 from pants_unikernel import engine
+from pants_unikernel.image_types import UnikernelImageFieldSet
 from pants_unikernel.subsystems.run import UnikernelRun
 from pants_unikernel.subsystems.toolkit import Toolkit, toolkit_process
-from pants_unikernel.util_rules.image import UnikernelImageFieldSet
 from pants_unikernel.util_rules.signing import ImageSigner
 
 _KEY = "signing-key.pub"

@@ -19,10 +19,10 @@ from pants.option.option_types import BoolOption, StrListOption, StrOption
 from pants.util.strutil import softwrap
 
 from pants_unikernel import engine
+from pants_unikernel.image_types import UnikernelImageFieldSet
 from pants_unikernel.subsystems.signing import UnikernelSigning
 from pants_unikernel.subsystems.toolkit import Toolkit, toolkit_process
 from pants_unikernel.util_rules.failures import UnikernelBuildError
-from pants_unikernel.util_rules.image import UnikernelImageFieldSet
 from pants_unikernel.util_rules.signing import trusted_key, user_path
 
 _KEY = "signing-key.pub"

@@ -1,121 +1,34 @@
-"""From a `unikernel_image` target to its image: package, lay out, link."""
+"""From a `unikernel_image` target to its image, by the method that its library OS's description names."""
 
 from __future__ import annotations
 
 import dataclasses
-import os
-from dataclasses import dataclass
+from collections.abc import Iterable
 
-from pants.backend.python.subsystems.setup import PythonSetup
-from pants.core.goals.package import PackageFieldSet
-from pants.core.goals.run import RunFieldSet, RunInSandboxBehavior
-from pants.engine.fs import Digest, FileContent, FileEntry
-from pants.engine.process import Process
+from pants.engine.fs import Digest, FileEntry
 
 from pants_unikernel import engine
-from pants_unikernel.subsystems.linux import UnikernelLinux
-from pants_unikernel.subsystems.toolkit import Toolkit, toolkit_process
-from pants_unikernel.target_types import (
-    UnikernelImageAddressField,
-    UnikernelImageAppField,
-    UnikernelImageArgsField,
-    UnikernelImageCpusField,
-    UnikernelImageEnvField,
-    UnikernelImageExecutableField,
-    UnikernelImageFilesField,
-    UnikernelImageGatewayField,
-    UnikernelImageHostnameField,
-    UnikernelImageKernelConfigField,
-    UnikernelImageKernelParametersField,
-    UnikernelImageLibraryOsField,
-    UnikernelImageMemoryField,
-    UnikernelImageNameserversField,
-    UnikernelImageNetworkField,
-    UnikernelImageOutputPathField,
-    UnikernelImagePortsField,
-    UnikernelImageTimezoneField,
-    UnikernelImageWorkingDirectoryField,
-    default_hostname,
-    network_of,
-)
-from pants_unikernel.util_rules.failures import UnikernelBuildError, run_steps
-from pants_unikernel.util_rules.linux_kit import INIT, KIT, build_init, build_linux_kit
-from pants_unikernel.util_rules.rootfs import (
-    PackagedApp,
-    RootfsLayer,
-    application_layers,
-    capture_python_runtime,
-    files_layer,
-    libraries_layer,
-    package_app,
-    python_layer,
-    read_indexes,
-)
-from pants_unikernel.util_rules.sbom import sbom_process
-from pants_unikernel.util_rules.toolchain import InitToolchain, KernelToolchain, LinkToolchain
-from unikernel.errors import UnikernelError
-from unikernel.image.components import layer_inputs
-from unikernel.image.limits import choose_memory
+from pants_unikernel.image_types import BuiltImage, EmbeddedImageRequest, LinkedImageRequest, UnikernelImageFieldSet
+from pants_unikernel.target_types import default_hostname, network_of
+from pants_unikernel.util_rules.library_os import LibraryOsTargets, resolve_library_os
 from unikernel.image.spec import ImageSpec
-from unikernel.linux.configuration import parse_option
-from unikernel.rootfs.layer import LayerIndex
-from unikernel.signing.files import manifest_path
+from unikernel.library_os.description import Link
 from unikernel.signing.provenance import Artifact
 
-_KIT_INPUT = "__kit"
-# Large, the same for many links, and seldom changed: Pants lays them out once, and not for each link anew.
-_SHARED_LAYERS = ("python", "distributions", "libraries")
+
+async def build_image(field_set: UnikernelImageFieldSet, library_oses: LibraryOsTargets) -> BuiltImage:
+    library_os = await resolve_library_os(field_set, library_oses)
+    if isinstance(library_os.description.build, Link):
+        return await engine.build_linked_image(LinkedImageRequest(field_set))
+    return await engine.build_embedded_image(EmbeddedImageRequest(field_set))
 
 
-@dataclass(frozen=True)
-class UnikernelImageFieldSet(PackageFieldSet, RunFieldSet):
-    required_fields = (UnikernelImageAppField,)
-    run_in_sandbox_behavior = RunInSandboxBehavior.NOT_SUPPORTED
-
-    app: UnikernelImageAppField
-    executable: UnikernelImageExecutableField
-    library_os: UnikernelImageLibraryOsField
-    args: UnikernelImageArgsField
-    env: UnikernelImageEnvField
-    working_directory: UnikernelImageWorkingDirectoryField
-    files: UnikernelImageFilesField
-    timezone: UnikernelImageTimezoneField
-    memory: UnikernelImageMemoryField
-    cpus: UnikernelImageCpusField
-    network: UnikernelImageNetworkField
-    ip_address: UnikernelImageAddressField
-    gateway: UnikernelImageGatewayField
-    nameservers: UnikernelImageNameserversField
-    hostname: UnikernelImageHostnameField
-    ports: UnikernelImagePortsField
-    kernel_config: UnikernelImageKernelConfigField
-    kernel_parameters: UnikernelImageKernelParametersField
-    output_path: UnikernelImageOutputPathField
-
-
-@dataclass(frozen=True)
-class UnikernelTools:
-    """What every image is built with."""
-
-    linux: UnikernelLinux
-    toolkit: Toolkit
-    python_setup: PythonSetup
-    link_toolchain: LinkToolchain
-    kernel_toolchain: KernelToolchain
-    init_toolchain: InitToolchain
-
-
-@dataclass(frozen=True)
-class BuiltImage:
-    """`digest` holds the image at `path`, with its manifest and its SBOMs beside it; `sha256` (hex) and `size` are the image's. `inputs`
-    are what was made into layers: the manifest names only those.
-    """
-
-    digest: Digest
-    path: str
-    size: int
-    sha256: str
-    inputs: tuple[Artifact, ...]
+async def built_image(path: str, digests: Iterable[Digest], inputs: Iterable[Artifact]) -> BuiltImage:
+    """The image at `path` in one of the digests, with all that is in the others beside it."""
+    digest = await engine.merge_digests(digests)
+    entries = await engine.digest_entries(digest)
+    image = next(entry.file_digest for entry in entries if isinstance(entry, FileEntry) and entry.path == path)
+    return BuiltImage(digest, path, image.serialized_bytes_length, image.fingerprint, tuple(inputs))
 
 
 def image_spec(field_set: UnikernelImageFieldSet) -> ImageSpec:
@@ -135,102 +48,4 @@ def image_spec(field_set: UnikernelImageFieldSet) -> ImageSpec:
         working_directory=field_set.working_directory.value,
         timezone=field_set.timezone.value,
         kernel_parameters=tuple(field_set.kernel_parameters.value or ()),
-    )
-
-
-def kernel_options(field_set: UnikernelImageFieldSet, linux: UnikernelLinux) -> list[str]:
-    """The options on top of the base configuration, in one canonical form: their order and repetition do not matter."""
-    options: dict[str, str] = {}
-    for text in linux.kernel_config:
-        try:
-            symbol, value = parse_option(text)
-        except ValueError as error:
-            raise UnikernelBuildError(f"[unikernel-linux].kernel_config: {error}.") from error
-        options[symbol] = value
-    options.update(parse_option(text) for text in field_set.kernel_config.value or ())
-    if field_set.cpus.value > 1 and options.setdefault("CONFIG_SMP", "y") != "y":
-        raise UnikernelBuildError(
-            f"{field_set.address}: `cpus` is {field_set.cpus.value}, and `kernel_config` switches off what more than one CPU needs: "
-            "leave CONFIG_SMP out."
-        )
-    return [f"{symbol}={value}" for symbol, value in sorted(options.items())]
-
-
-async def build_image(field_set: UnikernelImageFieldSet, tools: UnikernelTools) -> BuiltImage:
-    origin = str(field_set.address)
-    options = kernel_options(field_set, tools.linux)
-    app = await package_app(field_set.app, tools.python_setup)
-    layers = await _layers(field_set, app, tools)
-    indexes = await read_indexes(layers)
-    _check(field_set, indexes)
-    kit = await build_linux_kit(options, origin, tools.linux, tools.kernel_toolchain)
-    init = await build_init(tools.init_toolchain)
-    path = field_set.output_path.value_or_default(file_ending="elf")
-    spec = image_spec(field_set)
-    link = await _link_process(field_set, spec, path, layers, kit, init, tools)
-    sbom = await sbom_process(origin, path, indexes, kit, init, spec.timezone is not None, tools.toolkit)
-    results = await run_steps([link, sbom], origin)
-    entries = await engine.digest_entries(results[0].output_digest)
-    image = next(entry.file_digest for entry in entries if isinstance(entry, FileEntry) and entry.path == path)
-    digest = await engine.merge_digests(result.output_digest for result in results)
-    return BuiltImage(digest, path, image.serialized_bytes_length, image.fingerprint, tuple(layer_inputs(indexes)))
-
-
-async def _layers(field_set: UnikernelImageFieldSet, app: PackagedApp, tools: UnikernelTools) -> list[RootfsLayer]:
-    """The layers in the order in which the kernel unpacks them: a later one replaces files of an earlier one."""
-    origin = str(field_set.address)
-    toolkit = tools.toolkit
-    runtime = None
-    if app.constraints is not None:
-        runtime = await capture_python_runtime(app.constraints, origin, toolkit)
-    executable = field_set.executable.value
-    application = await application_layers(app, executable, runtime, origin, toolkit, tools.link_toolchain)
-    layers = [application.application]
-    if application.distributions is not None and runtime is not None:
-        layers += [application.distributions, await python_layer(runtime, origin, toolkit, tools.link_toolchain)]
-    files = await files_layer(field_set.files, toolkit)
-    libraries = await libraries_layer([*layers, *([files] if files else [])], origin, toolkit)
-    return [*layers, *([libraries] if libraries else []), *([files] if files else [])]
-
-
-def _check(field_set: UnikernelImageFieldSet, indexes: list[LayerIndex]) -> None:
-    """What the link would find out, before a kernel is compiled for it."""
-    try:
-        choose_memory(field_set.memory.bytes, sum(index.archive_size for index in indexes), indexes)
-    except UnikernelError as error:
-        raise UnikernelBuildError(f"{field_set.address}: {error}") from error
-
-
-async def _link_process(
-    field_set: UnikernelImageFieldSet,
-    image: ImageSpec,
-    path: str,
-    layers: list[RootfsLayer],
-    kit: Digest,
-    init: Digest,
-    tools: UnikernelTools,
-) -> Process:
-    spec = FileContent("image-spec.json", image.to_json().encode())
-    toolchain = tools.link_toolchain
-    directories = {layer.name: f"__{layer.name}" for layer in layers if layer.name in _SHARED_LAYERS}
-    shared = {directories[layer.name]: layer.digest for layer in layers if layer.name in directories}
-    own = [layer.digest for layer in layers if layer.name not in directories]
-    return await toolkit_process(
-        tools.toolkit,
-        [
-            "link",
-            f"--spec={spec.path}",
-            f"--kit={_KIT_INPUT}/{KIT}",
-            f"--init={INIT}",
-            *(f"--layer={os.path.join(directories.get(layer.name, ''), layer.archive)}" for layer in layers),
-            f"--assembler={toolchain.paths['as']}",
-            f"--linker={toolchain.paths['ld']}",
-            f"--output={path}",
-            "--quiet",
-        ],
-        description=f"Link {field_set.address}",
-        input_digest=await engine.merge_digests([*own, init, await engine.create_digest([spec])]),
-        immutable_input_digests={_KIT_INPUT: kit, **shared},
-        env=toolchain.environment,
-        output_files=[path, manifest_path(path)],
     )

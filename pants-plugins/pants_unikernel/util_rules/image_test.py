@@ -6,10 +6,12 @@ import pytest
 from pants.engine.addresses import Address
 from pants.testutil.option_util import create_subsystem
 
+from pants_unikernel.image_types import UnikernelImageFieldSet
 from pants_unikernel.subsystems.linux import UnikernelLinux
 from pants_unikernel.target_types import UnikernelImageTarget
+from pants_unikernel.util_rules.embedded_image import kernel_options
 from pants_unikernel.util_rules.failures import UnikernelBuildError
-from pants_unikernel.util_rules.image import UnikernelImageFieldSet, image_spec, kernel_options
+from pants_unikernel.util_rules.image import image_spec
 from unikernel.image.spec import Network, Port
 
 

@@ -21,6 +21,10 @@ from pants_unikernel.subsystems.linux import UnikernelLinux
 from pants_unikernel.subsystems.toolkit import toolkit_sources
 from pants_unikernel.util_rules.failures import UnikernelBuildError, run_step
 from pants_unikernel.util_rules.toolchain import InitToolchain, KernelToolchain, Toolchain
+from unikernel import __version__
+from unikernel.image.components import linux_components
+from unikernel.linux.pid1 import INIT_PATH
+from unikernel.sbom.component import Component
 
 _SOURCE = "kernel-source.tar"
 _SOURCE_OPTION = "[unikernel-linux].source"
@@ -174,3 +178,11 @@ async def build_init(toolchain: InitToolchain) -> Digest:
         output_files=[INIT],
     )
     return (await run_step(process, "[unikernel-linux].init_compiler")).output_digest
+
+
+async def kit_components(kit: Digest, init: Digest) -> list[Component]:
+    """The kernel and PID 1, for an SBOM."""
+    facts = json.loads(await engine.file_content(kit, f"{KIT}/kit.json"))
+    entries = await engine.digest_entries(init)
+    pid1 = next(entry.file_digest for entry in entries if isinstance(entry, FileEntry) and entry.path == INIT)
+    return linux_components(facts["version"], facts["source_sha256"], __version__, pid1.fingerprint, INIT_PATH)

@@ -9,10 +9,10 @@ import pytest
 from pants.engine.addresses import Address
 from pants.testutil.option_util import create_subsystem
 
+from pants_unikernel.image_types import UnikernelImageFieldSet
 from pants_unikernel.subsystems.signing import SigningMode, UnikernelSigning
 from pants_unikernel.target_types import UnikernelImageTarget
 from pants_unikernel.util_rules.failures import UnikernelBuildError
-from pants_unikernel.util_rules.image import UnikernelImageFieldSet
 from pants_unikernel.util_rules.signing import (
     _source,
     _written_fields,
@@ -101,5 +101,6 @@ def test_fields_are_as_they_were_written_and_in_json() -> None:
         "app": ":web",
         "args": ["a"],
         "cpus": 2,
+        "network": "dhcp",
         "files": [{"source": ":settings", "destination": "/etc/settings", "mode": "0600"}],
     }

@@ -54,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_rootfs_steps(add)
     add_linux_steps(add)
     _add_link(add)
+    _add_stamp(add)
     return parser
 
 
@@ -151,6 +152,7 @@ def _run(arguments: argparse.Namespace) -> int:
         environment=environment,
     )
     if arguments.key:
+        options = replace(options, is_verified=True)
         for result in _verifications([arguments.image], arguments):
             if not result.holds:
                 raise UnikernelError(f"{arguments.image} is not booted: {'; '.join(result.failures())}.")
@@ -206,6 +208,11 @@ def _add_rootfs_steps(add: Callable[..., argparse.ArgumentParser]) -> None:
 
     parser = add("describe-libraries", _describe_libraries, "Find shared libraries on this machine, by digest.")
     parser.add_argument("--needs", type=Path, required=True)
+    parser.add_argument("--output", type=Path, required=True)
+
+    parser = add("describe-compiler", _describe_compiler, "Describe what a library OS's compiler links with, by digest.")
+    parser.add_argument("--compiler", required=True)
+    parser.add_argument("--flag", action="append", default=[])
     parser.add_argument("--output", type=Path, required=True)
 
     parser = add("libraries-layer", _libraries_layer, "Make the layer of described shared libraries.")
@@ -302,6 +309,14 @@ def _describe_libraries(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _describe_compiler(arguments: argparse.Namespace) -> int:
+    from unikernel.host.compiler import describe_compiler
+
+    with scratch_directory() as scratch:
+        arguments.output.write_text(describe_compiler(arguments.compiler, arguments.flag, Path(scratch)).to_json())
+    return 0
+
+
 def _libraries_layer(arguments: argparse.Namespace) -> int:
     from unikernel.host.libraries import LibrariesDescription, capture_libraries
 
@@ -346,4 +361,42 @@ def _link(arguments: argparse.Namespace) -> int:
     if not arguments.quiet:
         output = arguments.output
         print(json.dumps({"path": str(output), "size": output.stat().st_size, "sha256": file_sha256(output)}))
+    return 0
+
+
+def _add_stamp(add: Callable[..., argparse.ArgumentParser]) -> None:
+    parser = add("stamp", _stamp, "Put the manifest into an image that a library OS's own linker made.")
+    parser.add_argument("--spec", type=Path, required=True, help="what the image is to be, in JSON")
+    parser.add_argument("--program", type=Path, required=True)
+    parser.add_argument("--version", required=True, help="of the library OS")
+    parser.add_argument("--description", type=Path, help="the library OS's; one of those that come along by default")
+    parser.add_argument(
+        "--input", action="append", default=[], metavar="NAME=SHA256", help="something else that went in (repeatable)"
+    )
+    parser.add_argument("--objcopy", required=True)
+    parser.add_argument("--output", type=Path, required=True)
+
+
+def _stamp(arguments: argparse.Namespace) -> int:
+    from unikernel.image.spec import ImageSpec
+    from unikernel.image.stamp import stamp_image
+    from unikernel.library_os import find_library_os
+    from unikernel.library_os.reader import read_library_os
+
+    spec = ImageSpec.read(arguments.spec)
+    description = arguments.description.read_text() if arguments.description else ""
+    library_os = read_library_os(description, str(arguments.description)) if description else find_library_os(spec.library_os)
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    with scratch_directory() as scratch:
+        stamp_image(
+            spec,
+            library_os,
+            arguments.version,
+            program=arguments.program,
+            inputs=dict(text.rsplit("=", 1) for text in arguments.input),
+            output=arguments.output,
+            scratch=Path(scratch),
+            objcopy=arguments.objcopy,
+            description=description,
+        )
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import struct
 from collections.abc import Iterable
 from pathlib import Path
@@ -71,11 +72,13 @@ def read_manifest(image: Path) -> Manifest:
 
 
 def _find_note(elf: ELFFile) -> bytes | None:
+    """A segment has it where the library OS's linker script makes one of notes, a section where it was added to a linked program."""
+    from elftools.elf.sections import NoteSection
     from elftools.elf.segments import NoteSegment
 
-    for segment in elf.iter_segments():
-        if isinstance(segment, NoteSegment):
-            for note in segment.iter_notes():
+    for part in itertools.chain(elf.iter_segments(), elf.iter_sections()):
+        if isinstance(part, (NoteSegment, NoteSection)):
+            for note in part.iter_notes():
                 if note["n_name"] == NOTE_OWNER and note["n_type"] == NOTE_TYPE:
                     return note["n_descdata"]
     return None

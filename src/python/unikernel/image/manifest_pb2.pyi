@@ -7,7 +7,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Manifest(_message.Message):
-    __slots__ = ("schema_version", "name", "target", "architecture", "library_os", "rootfs", "command_line", "start", "memory_bytes", "cpus", "network", "ports", "inputs", "tools")
+    __slots__ = ("schema_version", "name", "target", "architecture", "library_os", "rootfs", "command_line", "start", "memory_bytes", "cpus", "network", "ports", "inputs", "tools", "not_reproducible")
     SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     TARGET_FIELD_NUMBER: _ClassVar[int]
@@ -22,6 +22,7 @@ class Manifest(_message.Message):
     PORTS_FIELD_NUMBER: _ClassVar[int]
     INPUTS_FIELD_NUMBER: _ClassVar[int]
     TOOLS_FIELD_NUMBER: _ClassVar[int]
+    NOT_REPRODUCIBLE_FIELD_NUMBER: _ClassVar[int]
     schema_version: int
     name: str
     target: str
@@ -36,19 +37,22 @@ class Manifest(_message.Message):
     ports: _containers.RepeatedCompositeFieldContainer[Port]
     inputs: _containers.RepeatedCompositeFieldContainer[Input]
     tools: _containers.RepeatedCompositeFieldContainer[Tool]
-    def __init__(self, schema_version: _Optional[int] = ..., name: _Optional[str] = ..., target: _Optional[str] = ..., architecture: _Optional[str] = ..., library_os: _Optional[_Union[LibraryOs, _Mapping]] = ..., rootfs: _Optional[_Union[Rootfs, _Mapping]] = ..., command_line: _Optional[str] = ..., start: _Optional[_Union[Start, _Mapping]] = ..., memory_bytes: _Optional[int] = ..., cpus: _Optional[int] = ..., network: _Optional[_Union[Network, _Mapping]] = ..., ports: _Optional[_Iterable[_Union[Port, _Mapping]]] = ..., inputs: _Optional[_Iterable[_Union[Input, _Mapping]]] = ..., tools: _Optional[_Iterable[_Union[Tool, _Mapping]]] = ...) -> None: ...
+    not_reproducible: bool
+    def __init__(self, schema_version: _Optional[int] = ..., name: _Optional[str] = ..., target: _Optional[str] = ..., architecture: _Optional[str] = ..., library_os: _Optional[_Union[LibraryOs, _Mapping]] = ..., rootfs: _Optional[_Union[Rootfs, _Mapping]] = ..., command_line: _Optional[str] = ..., start: _Optional[_Union[Start, _Mapping]] = ..., memory_bytes: _Optional[int] = ..., cpus: _Optional[int] = ..., network: _Optional[_Union[Network, _Mapping]] = ..., ports: _Optional[_Iterable[_Union[Port, _Mapping]]] = ..., inputs: _Optional[_Iterable[_Union[Input, _Mapping]]] = ..., tools: _Optional[_Iterable[_Union[Tool, _Mapping]]] = ..., not_reproducible: bool = ...) -> None: ...
 
 class LibraryOs(_message.Message):
-    __slots__ = ("name", "version", "kit_sha256", "config_sha256")
+    __slots__ = ("name", "version", "kit_sha256", "config_sha256", "description")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     KIT_SHA256_FIELD_NUMBER: _ClassVar[int]
     CONFIG_SHA256_FIELD_NUMBER: _ClassVar[int]
+    DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: str
     kit_sha256: str
     config_sha256: str
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., kit_sha256: _Optional[str] = ..., config_sha256: _Optional[str] = ...) -> None: ...
+    description: str
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., kit_sha256: _Optional[str] = ..., config_sha256: _Optional[str] = ..., description: _Optional[str] = ...) -> None: ...
 
 class Rootfs(_message.Message):
     __slots__ = ("sha256", "size", "layers")

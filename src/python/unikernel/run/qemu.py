@@ -19,28 +19,34 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import quote
 
 from unikernel.errors import UnikernelError
 from unikernel.image.manifest import read_manifest
 from unikernel.image.manifest_pb2 import Manifest
 from unikernel.image.spec import Port
-from unikernel.library_os import find_library_os
-from unikernel.library_os.description import QemuMachine
+from unikernel.library_os import library_os_of
+from unikernel.library_os.command_line import render_command_line
+from unikernel.library_os.description import ExitReport, KvmProbe, LibraryOs, QemuMachine
 
 ACCELERATORS = ("auto", "kvm", "tcg")
 _PR_SET_PDEATHSIG = 1
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 _MEMORY_STEP = 2**20
-# COMMAND_LINE_SIZE, beyond which Linux drops what is there, less what QEMU appends for its devices.
-_LONGEST_COMMAND_LINE = 2048 - 256
+# Of Debian.
+_PACKAGES = {
+    "qemu-system-x86_64": "qemu-system-x86",
+    "qemu-system-riscv64": "qemu-system-misc",
+    "qemu-system-aarch64": "qemu-system-arm",
+}
 # A kernel that runs under KVM is up in a tenth of this time.
 _PROBE_SECONDS = 5
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What a run changes of what the image says. `ports` None means the image's own; `memory` is in bytes."""
+    """What a run changes of what the image says. `ports` None means the image's own; `memory` is in bytes. `is_verified` tells that the
+    image is signed by a key that the user trusts.
+    """
 
     memory: int | None = None
     cpus: int | None = None
@@ -50,36 +56,43 @@ class RunOptions:
     arguments: Sequence[str] = ()
     environment: dict[str, str] = field(default_factory=dict)
     host: str = "127.0.0.1"
+    is_verified: bool = False
 
 
 def run_image(image: Path, options: RunOptions) -> int:
     """Returns the application's exit status. Raises UnikernelError when the image cannot be booted."""
     manifest = read_manifest(image)
-    library_os = find_library_os(manifest.library_os.name)
-    machine = _machine(library_os.machines, options.machine)
+    if manifest.library_os.description and not options.is_verified:
+        raise UnikernelError(
+            f"{image} brings the description of its library OS along, which says what is run on this machine: name a key that you trust "
+            "it with, --key PUB."
+        )
+    library_os = library_os_of(manifest)
+    machine = _machine(library_os, options.machine)
     ports = _ports(manifest) if options.ports is None else list(options.ports)
     if manifest.network.mode == "none":
         ports = []
     program = shutil.which(machine.program)
     if program is None:
-        raise UnikernelError(f"There is no {machine.program} on PATH; on Debian the package qemu-system-x86 brings it.")
+        raise UnikernelError(
+            f"There is no {machine.program} on PATH; on Debian the package {_PACKAGES.get(machine.program, 'qemu-system')} brings it."
+        )
     check_ports(ports, options.host)
-    memory = _memory(manifest, options)
-    accelerator = choose_accelerator(options.accelerator, program, machine, image, memory)
+    accelerator = choose_accelerator(options.accelerator, program, library_os, machine, image, _memory(manifest, options))
     with tempfile.TemporaryDirectory(prefix="unikernel-run-") as scratch:
         status_file = Path(scratch, "status")
-        argv = qemu_command(program, machine, image, manifest, options, ports, accelerator)
-        argv += [
-            "-chardev",
-            f"file,id=status,path={_comma_doubled(str(status_file))}",
-            "-device",
-            f"isa-debugcon,iobase={library_os.exit_status.status_port:#x},chardev=status",
-        ]
-        return _run(argv, status_file)
+        argv = qemu_command(program, library_os, machine, image, manifest, options, ports, accelerator)
+        if library_os.exit.report is ExitReport.IO_PORT:
+            argv += [
+                *("-chardev", f"file,id=status,path={_comma_doubled(str(status_file))}"),
+                *("-device", f"isa-debugcon,iobase={library_os.exit.port:#x},chardev=status"),
+            ]
+        return _exit_status(library_os.exit.report, _run(argv), status_file)
 
 
 def qemu_command(
     program: str,
+    library_os: LibraryOs,
     machine: QemuMachine,
     image: Path,
     manifest: Manifest,
@@ -89,19 +102,28 @@ def qemu_command(
 ) -> list[str]:
     """QEMU's command line, without the channel for the exit status."""
     argv = [program, "-M", machine.machine, "-accel", accelerator, "-cpu", machine.cpu[accelerator]]
-    argv += ["-m", _memory(manifest, options), "-smp", str(options.cpus or manifest.cpus or 1), *machine.arguments]
-    argv += ["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console", "-kernel", str(image)]
-    if manifest.network.mode != "none":
+    argv += ["-m", _memory(manifest, options), "-smp", str(options.cpus or manifest.cpus or 1)]
+    argv += ["-chardev", "stdio,id=console,signal=off"]
+    if manifest.network.mode != "none" and machine.network_device:
         argv += ["-netdev", _netdev(manifest, ports, options.host), "-device", f"{machine.network_device},netdev=net0"]
-    appended = _command_line(options.arguments, options.environment)
-    room = _LONGEST_COMMAND_LINE - len(manifest.command_line)
-    if len(appended) > room:
+    place = {"image": str(image), "command_line": _command_line(library_os, manifest, options)}
+    return [*argv, *(word.format(**place) for word in machine.arguments)]
+
+
+def _command_line(library_os: LibraryOs, manifest: Manifest, options: RunOptions) -> str:
+    """What the image does not have in it: further arguments, or all of them."""
+    syntax, start = library_os.command_line, manifest.start
+    own = [] if syntax.in_image else list(start.arguments[1:])
+    variables = {} if syntax.in_image else dict(variable.split("=", 1) for variable in start.environment)
+    appended = render_command_line(
+        library_os, start.program, [*own, *options.arguments], {**variables, **options.environment}, {"mode": manifest.network.mode}
+    )
+    room = syntax.longest - len(manifest.command_line)
+    if syntax.longest and len(appended) > room:
         raise UnikernelError(
             f"The arguments and the environment take {len(appended)} bytes of the kernel's command line, which has room for {room}."
         )
-    if appended:
-        argv += ["-append", appended]
-    return argv
+    return appended
 
 
 def _memory(manifest: Manifest, options: RunOptions) -> str:
@@ -109,11 +131,12 @@ def _memory(manifest: Manifest, options: RunOptions) -> str:
     return f"{-(-(options.memory or manifest.memory_bytes) // _MEMORY_STEP)}M"
 
 
-def _machine(machines: dict[str, QemuMachine], name: str | None) -> QemuMachine:
+def _machine(library_os: LibraryOs, name: str | None) -> QemuMachine:
+    machines = library_os.machines
     if name is None:
         return next(iter(machines.values()))
     if name not in machines:
-        raise UnikernelError(f"This library OS is not booted on a machine {name!r}, only on {', '.join(machines)}.")
+        raise UnikernelError(f"{library_os.name} is not booted on a machine {name!r}, only on {', '.join(machines)}.")
     return machines[name]
 
 
@@ -132,16 +155,6 @@ def _netdev(manifest: Manifest, ports: Sequence[Port], host: str) -> str:
             words += [f"host={manifest.network.gateway}"]
     words += [f"hostfwd={port.protocol}:{host}:{port.host_port}-{guest}:{port.guest_port}" for port in ports]
     return ",".join(words)
-
-
-def _command_line(arguments: Sequence[str], environment: dict[str, str]) -> str:
-    """Kernel parameters that PID 1 takes for the application. Percent-encoded: the kernel splits at spaces and knows few escapes."""
-    words = []
-    if environment:
-        words.append("UNIKERNEL_ENV=" + ",".join(quote(f"{key}={value}", safe="") for key, value in environment.items()))
-    if arguments:
-        words.append("UNIKERNEL_ARGS=" + ",".join(quote(argument, safe="") or "%00" for argument in arguments))
-    return " ".join(words)
 
 
 def _comma_doubled(text: str) -> str:
@@ -168,23 +181,29 @@ def check_ports(ports: Sequence[Port], host: str) -> None:
                 ) from error
 
 
-def choose_accelerator(wanted: str, program: str, machine: QemuMachine, image: Path, memory: str) -> str:
+def choose_accelerator(wanted: str, program: str, library_os: LibraryOs, machine: QemuMachine, image: Path, memory: str) -> str:
     """ "auto" is KVM where it boots this image's kernel, and TCG, with a line that says so, where not: /dev/kvm alone proves nothing."""
     if wanted != "auto":
+        if wanted not in machine.cpu:
+            raise UnikernelError(
+                f"{library_os.name} is not booted with the accelerator {wanted} on this machine, only with {', '.join(machine.cpu)}."
+            )
         return wanted
-    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+    probe = library_os.kvm_probe
+    if probe is None or "kvm" not in machine.cpu or not os.access("/dev/kvm", os.R_OK | os.W_OK):
         return "tcg"
-    if _kvm_boots(program, machine, image, memory):
+    if _kvm_boots(program, machine, probe, image, memory):
         return "kvm"
     print("unikernel: /dev/kvm is there but runs no guest; using QEMU's own emulation (TCG), which is slower", file=sys.stderr)
     return "tcg"
 
 
-def _kvm_boots(program: str, machine: QemuMachine, image: Path, memory: str) -> bool:
-    """Boots the image's kernel without an init, and sees whether it gets as far as to panic about that. A boot sector proves less:
-    there are machines where KVM runs one and fails in a kernel ("KVM internal error", and then silence)."""
-    command = [program, "-M", machine.machine, "-accel", "kvm", "-cpu", machine.cpu["kvm"], "-m", memory, *machine.arguments]
-    command += ["-serial", "stdio", "-kernel", str(image), "-append", "rdinit=/nonexistent"]
+def _kvm_boots(program: str, machine: QemuMachine, probe: KvmProbe, image: Path, memory: str) -> bool:
+    """Boots the image's kernel as far as its probe says, without its application. A boot sector proves less: there are machines where KVM
+    runs one and fails in a kernel ("KVM internal error", and then silence)."""
+    command = [program, "-M", machine.machine, "-accel", "kvm", "-cpu", machine.cpu["kvm"], "-m", memory]
+    command += ["-chardev", "stdio,id=console,signal=off"]
+    command += [word.format(image=image, command_line=probe.append) for word in machine.arguments]
     try:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, preexec_fn=_die_with_parent
@@ -199,7 +218,7 @@ def _kvm_boots(program: str, machine: QemuMachine, image: Path, memory: str) -> 
         for line in process.stdout:
             if b"KVM internal error" in line:
                 return False
-            if b"Kernel panic" in line:
+            if probe.sign.encode() in line:
                 return True
         return False
     finally:
@@ -212,7 +231,15 @@ def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _run(argv: Sequence[str], status_file: Path) -> int:
+@dataclass(frozen=True)
+class _Ended:
+    """How QEMU ended: its own status, and the signal that the runner was asked to stop by."""
+
+    code: int
+    stopped_by: int | None
+
+
+def _run(argv: Sequence[str]) -> _Ended:
     with _terminal_restored():
         process: subprocess.Popen[bytes] | None = None
         asked_to_stop: list[int] = []
@@ -235,13 +262,24 @@ def _run(argv: Sequence[str], status_file: Path) -> int:
                 process.wait()
             for signum, handler in previous.items():
                 signal.signal(signum, handler)
+    return _Ended(code, asked_to_stop[-1] if asked_to_stop else None)
+
+
+def _exit_status(report: ExitReport, ended: _Ended, status_file: Path) -> int:
+    """The application's exit status. Raises UnikernelError when the machine ended without one."""
     status = status_file.read_bytes() if status_file.exists() else b""
     if status:
         return status[-1]
-    if asked_to_stop:
-        return 128 + asked_to_stop[-1]
-    if code != 0:
-        raise UnikernelError(f"QEMU ended with status {code} before the application did.")
+    if ended.stopped_by is not None:
+        return 128 + ended.stopped_by
+    if report is ExitReport.MONITOR:
+        return ended.code
+    if report is ExitReport.MONITOR_SHIFTED and ended.code & 1:
+        return ended.code >> 1
+    if ended.code != 0:
+        raise UnikernelError(f"QEMU ended with status {ended.code} before the application did.")
+    if report is ExitReport.NONE:
+        return 0
     raise UnikernelError("The machine stopped before the application ended and said how (see the console above).")
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.resources
 import socket
 from pathlib import Path
 from urllib.parse import unquote
@@ -15,7 +16,7 @@ from unikernel.library_os import find_library_os
 from unikernel.run.qemu import RunOptions, check_ports, choose_accelerator, qemu_command, run_image
 from unikernel.testing.images import image_with_note
 
-_MACHINES = find_library_os("linux").machines
+_LINUX = find_library_os("linux")
 _NO_OPTIONS = RunOptions()
 
 
@@ -34,7 +35,7 @@ def _manifest(**changes: object) -> Manifest:
 def _command(
     manifest: Manifest, options: RunOptions = _NO_OPTIONS, ports: tuple[Port, ...] = (), machine: str = "microvm"
 ) -> list[str]:
-    return qemu_command("qemu", _MACHINES[machine], Path("image.elf"), manifest, options, ports, "tcg")
+    return qemu_command("qemu", _LINUX, _LINUX.machines[machine], Path("image.elf"), manifest, options, ports, "tcg")
 
 
 def _value(command: list[str], option: str) -> str:
@@ -42,7 +43,7 @@ def _value(command: list[str], option: str) -> str:
     return command[command.index(option) + 1]
 
 
-MICROVM = find_library_os("linux").machines["microvm"]
+MICROVM = _LINUX.machines["microvm"]
 
 
 def test_an_image_is_booted_as_it_says() -> None:
@@ -54,7 +55,7 @@ def test_an_image_is_booted_as_it_says() -> None:
     assert (_value(command, "-m"), _value(command, "-smp")) == ("65M", "2")
     assert _value(command, "-netdev") == "user,id=net0"
     assert _value(command, "-device") == "virtio-net-device,netdev=net0"
-    assert "-append" not in command
+    assert _value(command, "-append") == ""
 
 
 def test_options_take_precedence_over_the_image() -> None:
@@ -136,12 +137,12 @@ def test_a_port_cannot_be_forwarded_twice() -> None:
 
 
 def test_an_accelerator_that_is_asked_for_is_not_questioned() -> None:
-    assert choose_accelerator("tcg", "/none/qemu", MICROVM, Path("/none/image"), "64M") == "tcg"
-    assert choose_accelerator("kvm", "/none/qemu", MICROVM, Path("/none/image"), "64M") == "kvm"
+    assert choose_accelerator("tcg", "/none/qemu", _LINUX, MICROVM, Path("/none/image"), "64M") == "tcg"
+    assert choose_accelerator("kvm", "/none/qemu", _LINUX, MICROVM, Path("/none/image"), "64M") == "kvm"
 
 
 def test_without_a_qemu_that_runs_a_guest_under_kvm_its_own_emulation_is_taken() -> None:
-    assert choose_accelerator("auto", "/none/qemu", MICROVM, Path("/none/image"), "64M") == "tcg"
+    assert choose_accelerator("auto", "/none/qemu", _LINUX, MICROVM, Path("/none/image"), "64M") == "tcg"
 
 
 def _image(tmp_path: Path, **changes: object) -> Path:
@@ -187,7 +188,7 @@ def test_a_signal_that_stops_the_runner_stops_qemu(tmp_path: Path, monkeypatch: 
 
 def test_what_cannot_be_booted_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     image = _image(tmp_path)
-    with pytest.raises(UnikernelError, match="not booted on a machine 'pc', only on microvm, q35"):
+    with pytest.raises(UnikernelError, match="linux is not booted on a machine 'pc', only on microvm, q35"):
         run_image(image, RunOptions(machine="pc"))
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UnikernelError, match="no qemu-system-x86_64 on PATH"):
@@ -204,3 +205,14 @@ def test_the_images_ports_are_checked_unless_others_are_given(tmp_path: Path, mo
         with pytest.raises(UnikernelError, match="cannot be forwarded"):
             run_image(image, RunOptions(accelerator="tcg"))
         assert run_image(image, RunOptions(accelerator="tcg", ports=())) == 0
+
+
+def test_an_image_says_what_is_run_on_this_machine_only_if_it_is_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _fake_qemu(tmp_path, monkeypatch, "exit 7")
+    text = importlib.resources.files("unikernel.library_os").joinpath("linux.yaml").read_text()
+    text = text.replace("report: io-port\n  port: 1282", "report: monitor").replace("name: linux", "name: mine")
+    manifest = _manifest(library_os=LibraryOs(name="mine", description=text))
+    image = image_with_note(tmp_path / "image", image_manifest.encode(manifest))
+    with pytest.raises(UnikernelError, match="brings the description of its library OS along.*name a key"):
+        run_image(image, RunOptions(accelerator="tcg"))
+    assert run_image(image, RunOptions(accelerator="tcg", is_verified=True)) == 7

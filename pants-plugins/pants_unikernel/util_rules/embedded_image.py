@@ -1,0 +1,173 @@
+"""An image whose root file system goes into a kernel that is compiled for it: package, lay out, link."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pants.backend.python.subsystems.setup import PythonSetup
+from pants.engine.fs import Digest, FileContent
+from pants.engine.process import Process
+from pants.engine.rules import Rule, collect_rules, rule
+from pants.engine.unions import UnionRule
+from pants.util.logging import LogLevel
+
+from pants_unikernel import engine
+from pants_unikernel.image_types import BuiltImage, EmbeddedImageRequest, UnikernelImageFieldSet
+from pants_unikernel.subsystems.linux import UnikernelLinux
+from pants_unikernel.subsystems.toolkit import Toolkit, toolkit_process
+from pants_unikernel.util_rules.failures import UnikernelBuildError, run_steps
+from pants_unikernel.util_rules.image import built_image, image_spec
+from pants_unikernel.util_rules.linux_kit import INIT, KIT, build_init, build_linux_kit, kit_components
+from pants_unikernel.util_rules.rootfs import (
+    PackagedApp,
+    RootfsLayer,
+    application_layers,
+    capture_python_runtime,
+    files_layer,
+    libraries_layer,
+    package_app,
+    python_layer,
+    read_indexes,
+)
+from pants_unikernel.util_rules.sbom import sbom_process
+from pants_unikernel.util_rules.toolchain import InitToolchain, KernelToolchain, LinkToolchain
+from unikernel import __version__
+from unikernel.errors import UnikernelError
+from unikernel.image.components import layer_inputs, listed_components
+from unikernel.image.limits import choose_memory
+from unikernel.image.spec import ImageSpec
+from unikernel.linux.configuration import parse_option
+from unikernel.rootfs.layer import LayerIndex
+from unikernel.sbom.inventory import Inventory
+from unikernel.signing.files import manifest_path
+
+_KIT_INPUT = "__kit"
+# Large, the same for many links, and seldom changed: Pants lays them out once, and not for each link anew.
+_SHARED_LAYERS = ("python", "distributions", "libraries")
+
+
+@dataclass(frozen=True)
+class UnikernelTools:
+    """What every image is built with."""
+
+    linux: UnikernelLinux
+    toolkit: Toolkit
+    python_setup: PythonSetup
+    link_toolchain: LinkToolchain
+    kernel_toolchain: KernelToolchain
+    init_toolchain: InitToolchain
+
+
+def kernel_options(field_set: UnikernelImageFieldSet, linux: UnikernelLinux) -> list[str]:
+    """The options on top of the base configuration, in one canonical form: their order and repetition do not matter."""
+    options: dict[str, str] = {}
+    for text in linux.kernel_config:
+        try:
+            symbol, value = parse_option(text)
+        except ValueError as error:
+            raise UnikernelBuildError(f"[unikernel-linux].kernel_config: {error}.") from error
+        options[symbol] = value
+    options.update(parse_option(text) for text in field_set.kernel_config.value or ())
+    if field_set.cpus.value > 1 and options.setdefault("CONFIG_SMP", "y") != "y":
+        raise UnikernelBuildError(
+            f"{field_set.address}: `cpus` is {field_set.cpus.value}, and `kernel_config` switches off what more than one CPU needs: "
+            "leave CONFIG_SMP out."
+        )
+    return [f"{symbol}={value}" for symbol, value in sorted(options.items())]
+
+
+async def _layers(field_set: UnikernelImageFieldSet, app: PackagedApp, tools: UnikernelTools) -> list[RootfsLayer]:
+    """The layers in the order in which the kernel unpacks them: a later one replaces files of an earlier one."""
+    origin = str(field_set.address)
+    toolkit = tools.toolkit
+    runtime = None
+    if app.constraints is not None:
+        runtime = await capture_python_runtime(app.constraints, origin, toolkit)
+    executable = field_set.executable.value
+    application = await application_layers(app, executable, runtime, origin, toolkit, tools.link_toolchain)
+    layers = [application.application]
+    if application.distributions is not None and runtime is not None:
+        layers += [application.distributions, await python_layer(runtime, origin, toolkit, tools.link_toolchain)]
+    files = await files_layer(field_set.files, toolkit)
+    libraries = await libraries_layer([*layers, *([files] if files else [])], origin, toolkit)
+    return [*layers, *([libraries] if libraries else []), *([files] if files else [])]
+
+
+def _check(field_set: UnikernelImageFieldSet, indexes: list[LayerIndex]) -> None:
+    """What the link would find out, before a kernel is compiled for it."""
+    try:
+        choose_memory(field_set.memory.bytes, sum(index.archive_size for index in indexes), indexes)
+    except UnikernelError as error:
+        raise UnikernelBuildError(f"{field_set.address}: {error}") from error
+
+
+async def _link_process(
+    field_set: UnikernelImageFieldSet,
+    image: ImageSpec,
+    path: str,
+    layers: list[RootfsLayer],
+    kit: Digest,
+    init: Digest,
+    tools: UnikernelTools,
+) -> Process:
+    spec = FileContent("image-spec.json", image.to_json().encode())
+    toolchain = tools.link_toolchain
+    directories = {layer.name: f"__{layer.name}" for layer in layers if layer.name in _SHARED_LAYERS}
+    shared = {directories[layer.name]: layer.digest for layer in layers if layer.name in directories}
+    own = [layer.digest for layer in layers if layer.name not in directories]
+    return await toolkit_process(
+        tools.toolkit,
+        [
+            "link",
+            f"--spec={spec.path}",
+            f"--kit={_KIT_INPUT}/{KIT}",
+            f"--init={INIT}",
+            *(f"--layer={os.path.join(directories.get(layer.name, ''), layer.archive)}" for layer in layers),
+            f"--assembler={toolchain.paths['as']}",
+            f"--linker={toolchain.paths['ld']}",
+            f"--output={path}",
+            "--quiet",
+        ],
+        description=f"Link {field_set.address}",
+        input_digest=await engine.merge_digests([*own, init, await engine.create_digest([spec])]),
+        immutable_input_digests={_KIT_INPUT: kit, **shared},
+        env=toolchain.environment,
+        output_files=[path, manifest_path(path)],
+    )
+
+
+@rule(desc="Build an image with a kernel of its own", level=LogLevel.DEBUG)
+async def build_embedded_image(
+    request: EmbeddedImageRequest,
+    linux: UnikernelLinux,
+    toolkit: Toolkit,
+    python_setup: PythonSetup,
+    link_toolchain: LinkToolchain,
+    kernel_toolchain: KernelToolchain,
+    init_toolchain: InitToolchain,
+) -> BuiltImage:
+    field_set = request.field_set
+    tools = UnikernelTools(linux, toolkit, python_setup, link_toolchain, kernel_toolchain, init_toolchain)
+    origin = str(field_set.address)
+    options = kernel_options(field_set, linux)
+    app = await package_app(field_set.app, python_setup)
+    layers = await _layers(field_set, app, tools)
+    indexes = await read_indexes(layers)
+    _check(field_set, indexes)
+    kit = await build_linux_kit(options, origin, linux, kernel_toolchain)
+    init = await build_init(init_toolchain)
+    path = field_set.output_path.value_or_default(file_ending="elf")
+    spec = image_spec(field_set)
+    link = await _link_process(field_set, spec, path, layers, kit, init, tools)
+    inventory = Inventory(origin, [*listed_components(indexes), *await kit_components(kit, init)], __version__)
+    sbom = await sbom_process(
+        inventory, path, toolkit, certificates=any(index.tls for index in indexes), time_zones=spec.timezone is not None
+    )
+    results = await run_steps([link, sbom], origin)
+    return await built_image(path, [result.output_digest for result in results], layer_inputs(indexes))
+
+
+def rules() -> Iterable[Rule | UnionRule]:
+    return collect_rules()

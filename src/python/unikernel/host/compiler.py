@@ -1,0 +1,77 @@
+"""What a library OS's compiler links a program with on this machine: for an image's manifest and its SBOM."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from unikernel.digests import file_sha256
+from unikernel.errors import UnikernelError
+from unikernel.host.packages import packages_of
+
+_TRACED_FILE = re.compile(r"^\(?(?P<path>/[^()\s]+)")
+_EMPTY_PROGRAM = "int main(void) { return 0; }\n"
+
+
+@dataclass(frozen=True)
+class LinkedFile:
+    """A start-up object or an archive. `purl` names the package that brought it, and `version` is that one's, as far as it is known."""
+
+    path: str
+    sha256: str
+    purl: str
+    version: str
+
+
+@dataclass(frozen=True)
+class CompilerDescription:
+    """`version` is the first line of what the compiler says of itself; `libc_version` that of its C library's package."""
+
+    version: str
+    libc_version: str
+    files: tuple[LinkedFile, ...]
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=1, sort_keys=True) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> CompilerDescription:
+        document = json.loads(text)
+        return cls(document["version"], document["libc_version"], tuple(LinkedFile(**file) for file in document["files"]))
+
+
+def describe_compiler(compiler: str, flags: Sequence[str], scratch: Path) -> CompilerDescription:
+    """Raises UnikernelError when the compiler does not link an empty program with these flags."""
+    source = scratch / "empty.c"
+    source.write_text(_EMPTY_PROGRAM)
+    version = _output([compiler, "--version"]).splitlines()[:1]
+    trace = _output([compiler, *flags, str(source), "-o", str(scratch / "empty"), "-Wl,--trace"])
+    matches = (_TRACED_FILE.match(line) for line in trace.splitlines())
+    found = {os.path.realpath(match["path"]) for match in matches if match}
+    paths = sorted(
+        path for path in found if os.path.isfile(path) and scratch not in Path(path).parents and path.endswith((".a", ".o"))
+    )
+    packages = packages_of(paths)
+    files = []
+    for path in paths:
+        package = packages.get(path)
+        purl, package_version = (package.purl, package.version) if package is not None else ("", "")
+        files.append(LinkedFile(path, file_sha256(Path(path)), purl, package_version))
+    libc_version = next((file.version for file in files if os.path.basename(file.path) == "libc.a"), "")
+    return CompilerDescription("".join(version), libc_version, tuple(files))
+
+
+def _output(command: Sequence[str]) -> str:
+    try:
+        result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise UnikernelError(f"{command[0]} cannot be run: {error.strerror}.") from error
+    if result.returncode != 0:
+        last = "\n".join(result.stdout.strip().splitlines()[-5:])
+        raise UnikernelError(f"{command[0]} does not link an empty program: is all that belongs to it installed?\n{last}")
+    return result.stdout

@@ -1,0 +1,72 @@
+"""The last step of an image that a library OS's own linker made: its manifest goes into it, as an ELF note that nothing loads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from unikernel.digests import file_sha256
+from unikernel.elf import read_elf_file
+from unikernel.errors import UnikernelError
+from unikernel.image import manifest as image_manifest
+from unikernel.image.link import run_tool
+from unikernel.image.manifest_pb2 import Input, LibraryOs, Manifest, Network, Port, Rootfs, Start, Tool
+from unikernel.image.spec import ImageSpec
+from unikernel.library_os.description import LibraryOs as Description
+
+_SECTION = ".note.unikernel"
+
+
+def stamp_image(
+    spec: ImageSpec,
+    library_os: Description,
+    version: str,
+    *,
+    program: Path,
+    inputs: Mapping[str, str],
+    output: Path,
+    scratch: Path,
+    objcopy: str,
+    description: str = "",
+) -> None:
+    """Writes `program` with its manifest, and without symbols, to `output`, and the manifest as JSON beside it.
+
+    `inputs` are digests (SHA-256, hex) by name, beside the program's own; `description` is the library OS's text, if it does not come
+    along with the toolkit. Raises UnikernelError when the program is for another machine.
+    """
+    facts = read_elf_file(program)
+    if facts.machine != library_os.architecture:
+        raise UnikernelError(
+            f"{program.name} is a program for {facts.machine}, and {library_os.name} is for {library_os.architecture}."
+        )
+    manifest = Manifest(
+        name=spec.name,
+        target=spec.target,
+        architecture=library_os.architecture,
+        library_os=LibraryOs(name=library_os.name, version=version, description=description),
+        rootfs=Rootfs(sha256=image_manifest.rootfs_sha256([])),
+        start=Start(
+            program=spec.name,
+            arguments=[spec.name, *spec.arguments],
+            environment=[f"{key}={value}" for key, value in sorted(spec.environment.items())],
+        ),
+        memory_bytes=max(spec.memory or 0, library_os.minimum_memory),
+        cpus=spec.cpus,
+        network=Network(mode=spec.network.mode),
+        ports=[Port(guest_port=port.guest_port, host_port=port.host_port, protocol=port.protocol) for port in spec.ports],
+        inputs=[Input(name=name, sha256=sha256) for name, sha256 in sorted({**spec.inputs, **inputs}.items())],
+        tools=[Tool(name=name, version=tool) for name, tool in sorted(spec.tools.items())],
+    )
+    manifest.inputs.append(Input(name="program", sha256=file_sha256(program)))
+    manifest.inputs.sort(key=lambda item: item.name)
+    descriptor = image_manifest.encode(manifest)
+    note = scratch / "manifest.note"
+    note.write_bytes(image_manifest.note_header(len(descriptor)) + descriptor + bytes(-len(descriptor) % 4))
+    section = [
+        f"--add-section={_SECTION}={note}",
+        f"--set-section-flags={_SECTION}=readonly",
+        f"--set-section-alignment={_SECTION}=4",
+    ]
+    run_tool([objcopy, "--strip-all", *section, str(program), str(output)], "put the manifest into the image")
+    output.chmod(0o755)
+    output.with_suffix(".json").write_text(image_manifest.to_json(manifest))
