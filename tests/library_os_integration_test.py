@@ -211,6 +211,8 @@ block:
     .space 4096
 stack_end:
 """
+PACKED = BARE.replace("  - sources", "  - static")
+PACKED = PACKED[: PACKED.index("link:")] + "pack:\n  rootfs: cpio\n" + PACKED[PACKED.index("command_line:") :]
 BARE_TARGETS = """\
 file(name="start", source="start.S")
 library_os(name="bare", description_file="bare.yaml", inputs={"start": ":start"})

@@ -10,17 +10,24 @@ from pants.engine.fs import Digest, FileEntry
 from pants_unikernel import engine
 from pants_unikernel.image_types import BuiltImage, EmbeddedImageRequest, LinkedImageRequest, UnikernelImageFieldSet
 from pants_unikernel.target_types import default_hostname, network_of
+from pants_unikernel.util_rules.failures import UnikernelBuildError
 from pants_unikernel.util_rules.library_os import LibraryOsTargets, resolve_library_os
 from unikernel.image.spec import ImageSpec
-from unikernel.library_os.description import Link
+from unikernel.library_os.description import Embed, Link
 from unikernel.signing.provenance import Artifact
 
 
 async def build_image(field_set: UnikernelImageFieldSet, library_oses: LibraryOsTargets) -> BuiltImage:
     library_os = await resolve_library_os(field_set, library_oses)
-    if isinstance(library_os.description.build, Link):
+    method = library_os.description.build
+    if isinstance(method, Link):
         return await engine.build_linked_image(LinkedImageRequest(field_set))
-    return await engine.build_embedded_image(EmbeddedImageRequest(field_set))
+    if isinstance(method, Embed):
+        return await engine.build_embedded_image(EmbeddedImageRequest(field_set))
+    raise UnikernelBuildError(
+        f"{field_set.address}: {field_set.library_os.value} is described with `pack`, which no rule here does yet: name a library OS that "
+        "links or embeds."
+    )
 
 
 async def built_image(path: str, digests: Iterable[Digest], inputs: Iterable[Artifact]) -> BuiltImage:

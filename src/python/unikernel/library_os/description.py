@@ -43,7 +43,7 @@ class RootfsForm(str, Enum):
 
 @dataclass(frozen=True)
 class Embed:
-    """The root file system is linked into a kernel that is compiled for it. `kit` says which rules know how."""
+    """The root file system is linked into a kernel that is compiled for it. `kit` says which rules know how: those for "linux"."""
 
     kit: str
 
@@ -82,8 +82,8 @@ class Quoting(str, Enum):
 @dataclass(frozen=True)
 class CommandLine:
     """Texts with {placeholders}. `form`: {program}, {arguments}, {environment}, {network}. `arguments` and `environment` are what is
-    around all {words} of them, nothing where there are none (`no_arguments` where something has to be); `word` is one {word}, `variable` one variable's {name} and {value}, and
-    `separator` stands between words. `network` is by mode.
+    around all {words} of them, nothing where there are none (`no_arguments` where something has to be); `word` is one {word}, `variable`
+    one variable's {name} and {value}, and `separator` stands between words. `network` is by mode.
 
     `in_image` tells that an image has its own arguments in it, so that at boot only further ones are given. `longest` is in bytes, for
     both together; 0 is without a limit.
@@ -126,13 +126,12 @@ class QemuMachine:
 
 class ExitReport(str, Enum):
     """`IO_PORT`: the guest writes the status to an I/O port; `MONITOR`: it is QEMU's own exit status; `MONITOR_SHIFTED`: that is
-    (status << 1) | 1, as QEMU's isa-debug-exit makes it; `CONSOLE`: a line says so; `NONE`: it is lost.
+    (status << 1) | 1, as QEMU's isa-debug-exit makes it; `NONE`: it is lost.
     """
 
     IO_PORT = "io-port"
     MONITOR = "monitor"
     MONITOR_SHIFTED = "monitor-shifted"
-    CONSOLE = "console"
     NONE = "none"
 
 

@@ -72,7 +72,7 @@ def _one_of(enum: Any) -> Enum:
 
 
 _INPUT = Map({"what": Str(), "kind": _one_of(InputKind), Optional("default"): Str()})
-_EMBED = Map({"kit": Str()})
+_EMBED = Map({"kit": Enum(["linux"])})
 _PACK = Map(
     {
         "rootfs": _one_of(RootfsForm),
