@@ -13,6 +13,7 @@ from pants.util.logging import LogLevel
 from pants_unikernel import engine
 from pants_unikernel.library_os_target import LibraryOsInputsField
 from pants_unikernel.target_types import UnikernelImageAppField, UnikernelImageFilesField, UnikernelImageLibraryOsField
+from pants_unikernel.util_rules import library_os
 from pants_unikernel.util_rules.library_os import LibraryOsTargets
 
 
@@ -43,4 +44,4 @@ async def infer_unikernel_image_dependencies(
 
 
 def rules() -> Iterable[Rule | UnionRule]:
-    return (*collect_rules(), UnionRule(InferDependenciesRequest, InferUnikernelImageDependencies))
+    return (*collect_rules(), *library_os.rules(), UnionRule(InferDependenciesRequest, InferUnikernelImageDependencies))
