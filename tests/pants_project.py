@@ -6,13 +6,13 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pants_unikernel
 import unikernel
 from unikernel.signing.development_key import development_key_path
-from unikernel.signing.files import SBOM_TYPES, manifest_path, sbom_path, signature_paths
+from unikernel.signing.files import paths_beside
 
 _INHERITED = ("HOME", "PATH", "PYENV_ROOT", "XDG_CACHE_HOME", "PANTS_PEX_CLI_URL_TEMPLATE", "PANTS_PEX_CLI_KNOWN_VERSIONS")
 PLUGIN_SOURCE_ROOTS = tuple(Path(package.__path__[0]).parent for package in (pants_unikernel, unikernel))
@@ -94,6 +94,17 @@ class PantsProject:
         assert status == 0, printed
         return printed
 
+    def fail(self, *arguments: str, expected: Sequence[str], environment: Mapping[str, str] | None = None) -> str:
+        """What Pants printed: all that is expected, no traceback, and nothing new in dist/."""
+        before = self.dist()
+        status, printed = self.run(*arguments, environment=environment)
+        assert status != 0, printed
+        for text in expected:
+            assert text in printed, f"{text!r} is not in:\n{printed}"
+        assert "Traceback" not in printed, printed
+        assert self.dist() == before
+        return printed
+
     def dist(self) -> list[str]:
         """The files below dist/."""
         return sorted(str(path.relative_to(self.root / "dist")) for path in self.root.glob("dist/**/*") if path.is_file())
@@ -102,7 +113,7 @@ class PantsProject:
 def files_of(image: str) -> list[str]:
     """What is written for the image NAME.elf: `image` is its path without the suffix."""
     elf = f"{image}.elf"
-    return [elf, manifest_path(elf), *(sbom_path(elf, kind) for kind in SBOM_TYPES), *signature_paths(elf)]
+    return [elf, *paths_beside(elf)]
 
 
 def plugin_configuration(*, extra: str = "") -> str:

@@ -269,10 +269,8 @@ def test_without_signing_there_are_an_image_its_manifest_and_its_sboms(project: 
 
 def expect_error(project: PantsProject, *options: str, expected: str, **environment: str) -> None:
     shutil.rmtree(project.root / "dist", ignore_errors=True)
-    status, printed = project.run(*options, "package", "service:unikernel", environment=environment)
-    assert status != 0, printed
-    assert expected in printed
-    assert "Traceback" not in printed and PASSWORD not in printed, printed
+    printed = project.fail(*options, "package", "service:unikernel", expected=[expected], environment=environment)
+    assert PASSWORD not in printed, printed
     assert project.dist() == []
 
 

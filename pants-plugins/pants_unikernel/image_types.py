@@ -61,7 +61,7 @@ class UnikernelImageFieldSet(PackageFieldSet, RunFieldSet):
 @dataclass(frozen=True)
 class BuiltImage:
     """`digest` holds the image at `path`, with its manifest and its SBOMs beside it; `sha256` (hex) and `size` are the image's. `inputs`
-    are what was made into layers: the manifest names only those.
+    are what its parts were made of: the manifest names only these parts.
     """
 
     digest: Digest

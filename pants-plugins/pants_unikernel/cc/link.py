@@ -165,7 +165,6 @@ async def link_binary(
             (
                 driver,
                 *toolchain.link_flags,
-                *(["-Wl,--build-id=sha1"] if toolchain.has_build_ids else []),
                 # Link-time optimization compiles, too.
                 *PREFIX_MAP_FLAGS,
                 f"-frandom-seed={output_path}",

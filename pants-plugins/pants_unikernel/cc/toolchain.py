@@ -64,8 +64,7 @@ class CCToolchain:
 
     The flags come before those of a target. `fingerprint` stands for what the processes read outside their sandbox, and
     is part of their cache key; `immutable_inputs` are files (a sysroot, a library OS's headers and objects) that they
-    find in it. `probe` fingerprints the host's libraries, if targets may link with these. `has_build_ids` is off for a linker script
-    that has no place for them.
+    find in it. `probe` fingerprints the host's libraries, if targets may link with these.
     """
 
     c_driver: CCDriver
@@ -78,7 +77,6 @@ class CCToolchain:
     env: FrozenDict[str, str] = FrozenDict()
     immutable_inputs: FrozenDict[str, Digest] = FrozenDict()
     probe: HostProbe | None = None
-    has_build_ids: bool = True
 
     def driver(self, language: CCLanguage, *, needed_by: str) -> str:
         driver = self.cxx_driver if language is CCLanguage.CXX else self.c_driver
@@ -232,6 +230,7 @@ async def find_host_cc_toolchain(cc: CCSubsystem, env_target: EnvironmentTarget)
             search_path=search_path,
             c_flags=(*DEFAULT_COMPILE_FLAGS, *subsystem_flags(cc, CCLanguage.C)),
             cxx_flags=(*DEFAULT_COMPILE_FLAGS, *subsystem_flags(cc, CCLanguage.CXX)),
+            link_flags=("-Wl,--build-id=sha1",),
             probe=probe,
         )
     )

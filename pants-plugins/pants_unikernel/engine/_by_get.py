@@ -22,6 +22,7 @@ from pants.engine.fs import (
     DigestSubset,
     DownloadFile,
     FileContent,
+    FileDigest,
     FileEntry,
     MergeDigests,
     PathGlobs,
@@ -75,6 +76,12 @@ async def file_content(digest: Digest, path: str) -> bytes:
 
 async def digest_entries(digest: Digest) -> DigestEntries:
     return await Get(DigestEntries, Digest, digest)
+
+
+async def file_digest(digest: Digest, path: str) -> FileDigest:
+    """The digest of one file of a digest, without reading it."""
+    entries = await digest_entries(digest)
+    return next(entry.file_digest for entry in entries if isinstance(entry, FileEntry) and entry.path == path)
 
 
 async def download_file(request: DownloadFile) -> Digest:

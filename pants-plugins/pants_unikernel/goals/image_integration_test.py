@@ -25,7 +25,7 @@ from pants.testutil.rule_runner import RuleRunner
 from pants_unikernel import register
 from pants_unikernel.goals.package_image import BuiltUnikernelImage
 from pants_unikernel.image_types import UnikernelImageFieldSet
-from unikernel.signing.files import SBOM_TYPES, manifest_path, sbom_path, signature_paths
+from unikernel.signing.files import paths_beside
 
 BUILD = """\
 cc_sources(name="sources")
@@ -90,7 +90,7 @@ def layers(document: dict[str, Any]) -> Iterable[str]:
 
 
 def files_of(image: str) -> list[str]:
-    return [image, manifest_path(image), *(sbom_path(image, kind) for kind in SBOM_TYPES), *signature_paths(image)]
+    return [image, *paths_beside(image)]
 
 
 def test_package_is_an_image_and_what_is_beside_it(rule_runner: RuleRunner) -> None:

@@ -15,8 +15,8 @@ from pants_unikernel.image_types import UnikernelImageFieldSet
 from pants_unikernel.util_rules import embedded_image, library_os, linked_image, signing
 from pants_unikernel.util_rules.image import build_image
 from pants_unikernel.util_rules.library_os import LibraryOsTargets
-from pants_unikernel.util_rules.signing import ImageSigner, UnsignedImage, sign
-from unikernel.signing.files import SBOM_TYPES, manifest_path, sbom_path, signature_paths
+from pants_unikernel.util_rules.signing import ImageSigner, sign
+from unikernel.signing.files import paths_beside
 
 
 @dataclass(frozen=True)
@@ -35,15 +35,13 @@ async def package_unikernel_image(
     image = await build_image(field_set, library_oses)
     size = f"{image.size / 10**6:.1f} MB" if image.size >= 10**6 else f"{image.size / 10**3:.1f} kB"
     lines = [f"  {size}, SHA-256 {image.sha256}"]
-    digest, signatures = image.digest, []
-    if signer.signer is not None:
-        signed = await sign(field_set, UnsignedImage(image.digest, image.path, image.sha256, image.inputs), signer)
-        digest = await engine.merge_digests([image.digest, signed])
-        signatures = signature_paths(image.path)
+    digest, is_signed = image.digest, signer.signer is not None
+    if is_signed:
+        digest = await engine.merge_digests([image.digest, await sign(field_set, image, signer)])
         lines.append(f"  signed by {'the development key' if signer.is_development else 'the key'} {signer.fingerprint}")
     artifact = BuiltUnikernelImage(image.path, tuple(lines), sha256=image.sha256, size=image.size, key=signer.fingerprint)
-    beside = [manifest_path(image.path), *(sbom_path(image.path, kind) for kind in SBOM_TYPES), *signatures]
-    return BuiltPackage(digest, (artifact, *(BuiltPackageArtifact(path) for path in beside)))
+    beside = (BuiltPackageArtifact(path) for path in paths_beside(image.path, signed=is_signed))
+    return BuiltPackage(digest, (artifact, *beside))
 
 
 def rules() -> Iterable[Rule | UnionRule]:

@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterable
 
 from pants.core.goals.run import RunRequest
-from pants.engine.fs import FileContent
 from pants.engine.rules import Rule, collect_rules, rule
 from pants.engine.unions import UnionRule
 from pants.util.logging import LogLevel
@@ -15,9 +14,7 @@ from pants_unikernel import engine
 from pants_unikernel.image_types import UnikernelImageFieldSet
 from pants_unikernel.subsystems.run import UnikernelRun
 from pants_unikernel.subsystems.toolkit import Toolkit, toolkit_process
-from pants_unikernel.util_rules.signing import ImageSigner
-
-_KEY = "signing-key.pub"
+from pants_unikernel.util_rules.signing import ImageSigner, trust_in
 
 
 @rule(desc="Prepare to run a unikernel image", level=LogLevel.DEBUG)
@@ -26,13 +23,12 @@ async def run_unikernel_image(
 ) -> RunRequest:
     (package,) = await engine.package_all([field_set])
     image = field_set.output_path.value_or_default(file_ending="elf")
-    digest, demanded = package.digest, []
+    digest = package.digest
+    demanded: list[str] = []
     if signer.signer is not None:
         # What was just packaged is not booted before it proves to be what was signed.
-        key = FileContent(_KEY, signer.public_key.encode())
-        digest = await engine.merge_digests([package.digest, await engine.create_digest([key])])
-        demanded = [f"--key={os.path.join('{chroot}', key.path)}"]
-        demanded += ["--allow-development-keys"] if signer.is_development else []
+        key, demanded = await trust_in(signer.public_key, signer.is_development, "{chroot}")
+        digest = await engine.merge_digests([package.digest, key])
     process = await toolkit_process(
         toolkit,
         ["run", f"--accel={options.accel.value}", *demanded, os.path.join("{chroot}", image), "--"],

@@ -10,7 +10,7 @@ from pants.base.specs import Specs
 from pants.core.util_rules.distdir import DistDir
 from pants.engine.console import Console
 from pants.engine.env_vars import CompleteEnvironmentVars
-from pants.engine.fs import EMPTY_DIGEST, FileContent
+from pants.engine.fs import EMPTY_DIGEST
 from pants.engine.goal import Goal, GoalSubsystem
 from pants.engine.internals.session import SessionValues
 from pants.engine.rules import Rule, collect_rules, goal_rule
@@ -23,9 +23,7 @@ from pants_unikernel.image_types import UnikernelImageFieldSet
 from pants_unikernel.subsystems.signing import UnikernelSigning
 from pants_unikernel.subsystems.toolkit import Toolkit, toolkit_process
 from pants_unikernel.util_rules.failures import UnikernelBuildError
-from pants_unikernel.util_rules.signing import trusted_key, user_path
-
-_KEY = "signing-key.pub"
+from pants_unikernel.util_rules.signing import trust_in, trusted_key, user_path
 
 
 class UnikernelVerifySubsystem(GoalSubsystem):
@@ -94,19 +92,15 @@ async def verify_images(
     if not images:
         raise UnikernelBuildError("unikernel-verify: none of the targets is a packaged unikernel image; package some first.")
     digest, trusted = EMPTY_DIGEST, [f"--key={user_path(path, root, environment)}" for path in options.keys]
-    allowed = options.allow_development_keys
     if not trusted:
-        public_key, is_development = trusted_key(signing, root, environment)
-        allowed = allowed or is_development
-        digest = await engine.create_digest([FileContent(_KEY, public_key.encode())])
-        trusted = [f"--key={_KEY}"]
+        digest, trusted = await trust_in(*trusted_key(signing, root, environment))
     process = await toolkit_process(
         toolkit,
         [
             "verify",
             *trusted,
             *([f"--policy={user_path(options.policy, root, environment)}"] if options.policy else []),
-            *(["--allow-development-keys"] if allowed else []),
+            *(["--allow-development-keys"] if options.allow_development_keys else []),
             *(["--json"] if options.json else []),
             *map(str, images),
         ],

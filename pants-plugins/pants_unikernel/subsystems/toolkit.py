@@ -128,7 +128,10 @@ async def toolkit_process(
     level: LogLevel = LogLevel.INFO,
     module: str = _PACKAGE,
 ) -> Process:
-    """A process that runs `unikernel ARGV`, or another module of the toolkit. Large inputs go to `immutable_input_digests`, which are not copied."""
+    """A process that runs `unikernel ARGV`, or another module of the toolkit.
+
+    Large inputs go to `immutable_input_digests`, which are not copied.
+    """
     process = await engine.venv_pex_process(
         VenvPexProcess(
             toolkit.venv_pex,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 
-from pants.engine.fs import Digest, FileEntry
+from pants.engine.fs import Digest
 
 from pants_unikernel import engine
 from pants_unikernel.image_types import BuiltImage, EmbeddedImageRequest, LinkedImageRequest, UnikernelImageFieldSet
@@ -33,8 +33,7 @@ async def build_image(field_set: UnikernelImageFieldSet, library_oses: LibraryOs
 async def built_image(path: str, digests: Iterable[Digest], inputs: Iterable[Artifact]) -> BuiltImage:
     """The image at `path` in one of the digests, with all that is in the others beside it."""
     digest = await engine.merge_digests(digests)
-    entries = await engine.digest_entries(digest)
-    image = next(entry.file_digest for entry in entries if isinstance(entry, FileEntry) and entry.path == path)
+    image = await engine.file_digest(digest, path)
     return BuiltImage(digest, path, image.serialized_bytes_length, image.fingerprint, tuple(inputs))
 
 

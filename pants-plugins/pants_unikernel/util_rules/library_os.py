@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 from pants.core.target_types import FileSourceField
 from pants.engine.addresses import Address, UnparsedAddressInputs
@@ -19,10 +18,10 @@ from pants_unikernel import engine
 from pants_unikernel.image_types import UnikernelImageFieldSet
 from pants_unikernel.library_os_target import LibraryOsDescriptionField, LibraryOsInputsField, LibraryOsTarget
 from pants_unikernel.util_rules.failures import UnikernelBuildError
+from pants_unikernel.util_rules.rootfs import package_targets
 from unikernel.errors import UnikernelError
-from unikernel.library_os import find_library_os, library_os_names
+from unikernel.library_os import described_library_os, find_library_os, library_os_names, unknown_library_os
 from unikernel.library_os.description import LibraryOs
-from unikernel.library_os.reader import read_library_os
 
 
 @dataclass(frozen=True)
@@ -71,16 +70,12 @@ async def resolve_library_os(field_set: UnikernelImageFieldSet, targets: Library
     target = targets.named(name)
     if target is None and name not in library_os_names():
         known = sorted({*library_os_names(), *targets.by_name})
-        near = get_close_matches(name, known, 1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise UnikernelBuildError(
-            f"{field_set.address}: library_os: There is no library OS {name!r}; there are {', '.join(known)}.{hint}"
-        )
+        raise UnikernelBuildError(f"{field_set.address}: library_os: {unknown_library_os(name, known)}")
     if target is None:
         return ResolvedLibraryOs(find_library_os(name), "", FrozenDict())
     text = await _text(target)
     try:
-        description = read_library_os(text, target[LibraryOsDescriptionField].file_path or name) if text else find_library_os(name)
+        description = described_library_os(name, text, target[LibraryOsDescriptionField].file_path or name)
     except UnikernelError as error:
         raise UnikernelBuildError(f"{target.address}: {error}") from error
     if description.name != name:
@@ -119,10 +114,7 @@ async def _input_file(owner: Address, name: str, address: str) -> InputFile:
         request = HydrateSourcesRequest(target.get(SourcesField), for_sources_types=(FileSourceField,), enable_codegen=True)
         digest = (await engine.hydrate_sources(request)).snapshot.digest
     else:
-        field_sets = await engine.packageable_field_sets(targets)
-        if not field_sets.collection[0]:
-            raise UnikernelBuildError(f"{origin}: {target.address} is a `{target.alias}`, which has no file and is not packaged.")
-        (package,) = await engine.package_all([field_sets.collection[0][0]])
+        (package,) = await package_targets(targets, owner, LibraryOsInputsField.alias)
         digest = package.digest
     files = [entry for entry in await engine.digest_entries(digest) if isinstance(entry, FileEntry)]
     if len(files) != 1:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from pants.backend.cc.subsystems.compiler import CCSubsystem
 from pants.core.util_rules.environments import EnvironmentTarget
 from pants.core.util_rules.system_binaries import BinaryPathRequest
-from pants.engine.fs import FileContent, FileEntry
+from pants.engine.fs import FileContent
 from pants.engine.process import ProcessCacheScope
 from pants.engine.rules import Rule, collect_rules, rule
 from pants.engine.target import Target
@@ -135,6 +136,50 @@ def _components(app: Target, library_os: LibraryOs, version: str, files: Iterabl
         yield Component(ComponentKind.LIBRARY, name, file["version"], file["purl"], sha256=file["sha256"])
 
 
+async def _toolchain(
+    resolved: ResolvedLibraryOs, link: Link, tools: Mapping[str, str], searched: tuple[str, ...], env_target: EnvironmentTarget
+) -> CCToolchain:
+    compiler = tools[link.compiler]
+    compile_flags, link_flags = (tuple(flag.format(**tools) for flag in flags) for flags in (link.compile_flags, link.link_flags))
+    return CCToolchain(
+        c_driver=CCDriver(compiler),
+        cxx_driver=CCDriver(None, f"{resolved.description.name} has no C++ compiler: its description names one for C."),
+        fingerprint=await probe_host(
+            await host_probe(searched, env_target.executable_search_path_cache_scope()),
+            ["linked", compiler, *_outside(link_flags)],
+            search_path=searched,
+            description=f"Fingerprint {compiler}",
+        ),
+        search_path=searched,
+        immutable_inputs=FrozenDict({f"{_INPUTS}/{name}": file.digest for name, file in resolved.inputs.items()}),
+        c_flags=(*DEFAULT_COMPILE_FLAGS, *compile_flags),
+        link_flags=link_flags,
+    )
+
+
+async def _describe_compiler(
+    compiler: str, toolchain: CCToolchain, library_os: str, origin: str, toolkit: Toolkit
+) -> dict[str, Any]:
+    """Which files of this machine it links with: see unikernel.host.compiler."""
+    process = await toolkit_process(
+        toolkit,
+        [
+            "describe-compiler",
+            f"--compiler={compiler}",
+            *(f"--flag={flag}" for flag in toolchain.link_flags),
+            f"--output={_DESCRIPTION}",
+        ],
+        description=f"Look at what {library_os} links with",
+        input_digest=await engine.create_digest([]),
+        env={"PATH": ":".join(toolchain.search_path)},
+        immutable_input_digests=toolchain.immutable_inputs,
+        output_files=[_DESCRIPTION],
+        # It looks at this machine's files, whose digests it gives.
+        cache_scope=ProcessCacheScope.PER_RESTART_SUCCESSFUL,
+    )
+    return json.loads(await engine.file_content((await run_step(process, origin)).output_digest, _DESCRIPTION))
+
+
 @rule(desc="Link an image with a library OS", level=LogLevel.DEBUG)
 async def build_linked_image(
     request: LinkedImageRequest, library_oses: LibraryOsTargets, cc: CCSubsystem, env_target: EnvironmentTarget, toolkit: Toolkit
@@ -151,22 +196,7 @@ async def build_linked_image(
 
     searched = await expand_search_paths(cc.search_paths)
     tools = await _find_tools(field_set, resolved, searched)
-    files = {f"{_INPUTS}/{name}": file.digest for name, file in resolved.inputs.items()}
-    probe = await host_probe(searched, env_target.executable_search_path_cache_scope())
-    compiler = tools[link.compiler]
-    compile_flags, link_flags = (tuple(flag.format(**tools) for flag in flags) for flags in (link.compile_flags, link.link_flags))
-    toolchain = CCToolchain(
-        c_driver=CCDriver(compiler),
-        cxx_driver=CCDriver(None, f"{library_os.name} has no C++ compiler: its description names one for C."),
-        fingerprint=await probe_host(
-            probe, ["linked", compiler, *_outside(link_flags)], search_path=searched, description=f"Fingerprint {compiler}"
-        ),
-        search_path=searched,
-        immutable_inputs=FrozenDict(files),
-        c_flags=(*DEFAULT_COMPILE_FLAGS, *compile_flags),
-        link_flags=link_flags,
-        has_build_ids=False,
-    )
+    toolchain = await _toolchain(resolved, link, tools, searched, env_target)
     transitive = await engine.transitive_targets([app.address])
     objects = await compile_objects(transitive.dependencies, toolchain, binary_fields.compile_options, needed_by=origin)
     if not objects.units:
@@ -181,28 +211,11 @@ async def build_linked_image(
         input_digest=data.snapshot.digest,
         provider=library_os.name,
     )
-
-    describe = await toolkit_process(
-        toolkit,
-        [
-            "describe-compiler",
-            f"--compiler={compiler}",
-            *(f"--flag={flag}" for flag in link_flags),
-            f"--output={_DESCRIPTION}",
-        ],
-        description=f"Look at what {library_os.name} links with",
-        input_digest=await engine.create_digest([]),
-        env={"PATH": ":".join(searched)},
-        immutable_input_digests=files,
-        output_files=[_DESCRIPTION],
-        # It looks at this machine's files, whose digests it gives.
-        cache_scope=ProcessCacheScope.PER_RESTART_SUCCESSFUL,
-    )
-    described = json.loads(await engine.file_content((await run_step(describe, origin)).output_digest, _DESCRIPTION))
+    described = await _describe_compiler(tools[link.compiler], toolchain, library_os.name, origin, toolkit)
     version = described["libc_version"] or described["version"]
 
     path = field_set.output_path.value_or_default(file_ending="elf")
-    spec = dataclasses.replace(image_spec(field_set), machine=library_os.architecture, tools={"compiler": described["version"]})
+    spec = dataclasses.replace(image_spec(field_set), tools={"compiler": described["version"]})
     if not _has_network(library_os):
         spec = dataclasses.replace(spec, network=Network(mode="none"))
     documents = [FileContent(_SPEC, spec.to_json().encode())]
@@ -222,15 +235,13 @@ async def build_linked_image(
         ],
         description=f"Put the manifest into {origin}",
         input_digest=await engine.merge_digests([program.digest, await engine.create_digest(documents)]),
-        immutable_input_digests=files,
+        immutable_input_digests=toolchain.immutable_inputs,
         output_files=[path, manifest_path(path)],
     )
     inventory = Inventory(origin, [*_components(app, library_os, version, described["files"])], __version__)
-    sbom = await sbom_process(inventory, path, toolkit)
-    results = await run_steps([stamp, sbom], origin)
-    entries = await engine.digest_entries(program.digest)
-    linked = [entry.file_digest.fingerprint for entry in entries if isinstance(entry, FileEntry)]
-    inputs = [Artifact(f"app {app.address}", fingerprint) for fingerprint in linked]
+    results = await run_steps([stamp, await sbom_process(inventory, path, toolkit)], origin)
+    linked = await engine.file_digest(program.digest, program.path)
+    inputs = [Artifact(f"app {app.address}", linked.fingerprint)]
     inputs += [Artifact(f"{library_os.name} {name}", file.sha256) for name, file in resolved.inputs.items()]
     return await built_image(path, [result.output_digest for result in results], inputs)
 

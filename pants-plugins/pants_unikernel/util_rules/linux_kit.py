@@ -183,6 +183,5 @@ async def build_init(toolchain: InitToolchain) -> Digest:
 async def kit_components(kit: Digest, init: Digest) -> list[Component]:
     """The kernel and PID 1, for an SBOM."""
     facts = json.loads(await engine.file_content(kit, f"{KIT}/kit.json"))
-    entries = await engine.digest_entries(init)
-    pid1 = next(entry.file_digest for entry in entries if isinstance(entry, FileEntry) and entry.path == INIT)
+    pid1 = await engine.file_digest(init, INIT)
     return linux_components(facts["version"], facts["source_sha256"], __version__, pid1.fingerprint, INIT_PATH)

@@ -29,6 +29,7 @@ from pants.option.global_options import GlobalOptions
 from pants.version import VERSION as PANTS_VERSION
 
 from pants_unikernel import engine
+from pants_unikernel.image_types import BuiltImage
 from pants_unikernel.subsystems.signing import SigningMode, UnikernelSigning
 from pants_unikernel.util_rules.failures import UnikernelBuildError
 from unikernel import __version__
@@ -44,6 +45,7 @@ from unikernel.signing.worktree import source_of_worktree
 logger = logging.getLogger(__name__)
 
 _SCOPE = "[unikernel-signing]"
+_KEY = "signing-key.pub"
 
 
 @dataclass(frozen=True)
@@ -204,22 +206,16 @@ def _errors_of(option: str) -> Iterator[None]:
         raise UnikernelBuildError(f"{_SCOPE}.{option}: {error}") from error
 
 
+async def trust_in(public_key: str, is_development: bool, directory: str = "") -> tuple[Digest, list[str]]:
+    """A file with the public key (PEM), and the toolkit's options that trust it, for a process whose inputs are in `directory`."""
+    options = [f"--key={os.path.join(directory, _KEY)}", *(["--allow-development-keys"] if is_development else [])]
+    return await engine.create_digest([FileContent(_KEY, public_key.encode())]), options
+
+
 # --- one image ----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class UnsignedImage:
-    """`digest` holds the image at `path`, its manifest and its SBOMs beside it; `sha256` (hex) is the image's. `inputs` are what the
-    manifest does not name: they were made into layers.
-    """
-
-    digest: Digest
-    path: str
-    sha256: str
-    inputs: Sequence[Artifact]
-
-
-async def sign(field_set: PackageFieldSet, image: UnsignedImage, signer: ImageSigner) -> Digest:
+async def sign(field_set: PackageFieldSet, image: BuiltImage, signer: ImageSigner) -> Digest:
     """What is beside the image to vouch for it."""
     assert signer.signer is not None
     manifest = await engine.file_content(image.digest, manifest_path(image.path))

@@ -152,10 +152,10 @@ def _run(arguments: argparse.Namespace) -> int:
         environment=environment,
     )
     if arguments.key:
+        (result,) = _verifications([arguments.image], arguments)
+        if not result.holds:
+            raise UnikernelError(f"{arguments.image} is not booted: {'; '.join(result.failures())}.")
         options = replace(options, is_verified=True)
-        for result in _verifications([arguments.image], arguments):
-            if not result.holds:
-                raise UnikernelError(f"{arguments.image} is not booted: {'; '.join(result.failures())}.")
     elif arguments.policy or arguments.allow_development_keys:
         raise UnikernelError("Nothing can be demanded of an image without a key to verify it with: add --key PUB.")
     return run_image(arguments.image, options)
@@ -380,12 +380,11 @@ def _add_stamp(add: Callable[..., argparse.ArgumentParser]) -> None:
 def _stamp(arguments: argparse.Namespace) -> int:
     from unikernel.image.spec import ImageSpec
     from unikernel.image.stamp import stamp_image
-    from unikernel.library_os import find_library_os
-    from unikernel.library_os.reader import read_library_os
+    from unikernel.library_os import described_library_os
 
     spec = ImageSpec.read(arguments.spec)
     description = arguments.description.read_text() if arguments.description else ""
-    library_os = read_library_os(description, str(arguments.description)) if description else find_library_os(spec.library_os)
+    library_os = described_library_os(spec.library_os, description, str(arguments.description))
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     with scratch_directory() as scratch:
         stamp_image(

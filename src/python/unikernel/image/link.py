@@ -18,7 +18,7 @@ from unikernel.digests import file_sha256
 from unikernel.errors import UnikernelError
 from unikernel.image import manifest as image_manifest
 from unikernel.image.limits import check_needs, choose_memory
-from unikernel.image.manifest_pb2 import Input, Layer, LibraryOs, Manifest, Network, Port, Rootfs, Start, Tool
+from unikernel.image.manifest_pb2 import Layer, LibraryOs, Manifest, Network, Rootfs, Start
 from unikernel.image.spec import ImageSpec
 from unikernel.linux.command_line import command_line
 from unikernel.linux.kit import Kit
@@ -158,13 +158,13 @@ def _write(layer: RootfsLayer, name: str, scratch: Path) -> _Archive:
 def _manifest(spec: ImageSpec, start: Start, kit: Kit, archives: Sequence[_Archive], memory: int, init: Path) -> Manifest:
     inputs = {**kit.inputs, **spec.inputs, "kit": kit.sha256, "init": file_sha256(init)}
     inputs.update({f"layer {archive.index.name}": archive.index.archive_sha256 for archive in archives})
-    tools = {**kit.tools, **spec.tools}
     layers = [
         Layer(name=archive.index.name, sha256=archive.index.archive_sha256, size=archive.index.archive_size) for archive in archives
     ]
-    return Manifest(
-        name=spec.name,
-        target=spec.target,
+    return image_manifest.declared_manifest(
+        spec,
+        inputs=inputs,
+        tools={**kit.tools, **spec.tools},
         architecture=spec.machine,
         library_os=LibraryOs(name=spec.library_os, version=kit.version, kit_sha256=kit.sha256, config_sha256=kit.config_sha256),
         rootfs=Rootfs(
@@ -175,7 +175,6 @@ def _manifest(spec: ImageSpec, start: Start, kit: Kit, archives: Sequence[_Archi
         command_line=command_line(spec.kernel_parameters),
         start=start,
         memory_bytes=memory,
-        cpus=spec.cpus,
         network=Network(
             mode=spec.network.mode,
             address=spec.network.address,
@@ -183,9 +182,6 @@ def _manifest(spec: ImageSpec, start: Start, kit: Kit, archives: Sequence[_Archi
             nameservers=spec.network.nameservers,
             hostname=spec.hostname,
         ),
-        ports=[Port(guest_port=port.guest_port, host_port=port.host_port, protocol=port.protocol) for port in spec.ports],
-        inputs=[Input(name=name, sha256=digest) for name, digest in sorted(inputs.items())],
-        tools=[Tool(name=name, version=version) for name, version in sorted(tools.items())],
     )
 
 
@@ -201,7 +197,7 @@ def _link(
 ) -> None:
     descriptor = image_manifest.encode(manifest)
     note = scratch / "manifest.note"
-    note.write_bytes(image_manifest.note_header(len(descriptor)) + descriptor + bytes(-len(descriptor) % 4))
+    note.write_bytes(image_manifest.note(descriptor))
     source = scratch / "image.s"
     source.write_text(
         _ASSEMBLY.format(

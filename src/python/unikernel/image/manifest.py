@@ -5,16 +5,17 @@ from __future__ import annotations
 import hashlib
 import itertools
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from google.protobuf import json_format
 from google.protobuf.message import DecodeError
 
 from unikernel.elf import parser_failures
 from unikernel.errors import UnikernelError
-from unikernel.image.manifest_pb2 import Layer, Manifest
+from unikernel.image.manifest_pb2 import Input, Layer, Manifest, Port, Tool
+from unikernel.image.spec import ImageSpec
 
 if TYPE_CHECKING:
     from elftools.elf.elffile import ELFFile
@@ -36,10 +37,26 @@ def rootfs_sha256(layers: Iterable[Layer]) -> str:
     return hashlib.sha256("".join(f"{layer.sha256}\n" for layer in layers).encode()).hexdigest()
 
 
-def note_header(descriptor_size: int) -> bytes:
-    """An ELF note up to its descriptor (gABI, "Note Section"): sizes, type, and the owner, padded to four bytes."""
+def declared_manifest(spec: ImageSpec, *, inputs: Mapping[str, str], tools: Mapping[str, str], **others: Any) -> Manifest:
+    """What every image says: what it was asked to be, and of what and by what it was made. `inputs` are digests and `tools` versions by
+    name; `others` are further fields.
+    """
+    return Manifest(
+        name=spec.name,
+        target=spec.target,
+        cpus=spec.cpus,
+        ports=[Port(guest_port=port.guest_port, host_port=port.host_port, protocol=port.protocol) for port in spec.ports],
+        inputs=[Input(name=name, sha256=digest) for name, digest in sorted(inputs.items())],
+        tools=[Tool(name=name, version=version) for name, version in sorted(tools.items())],
+        **others,
+    )
+
+
+def note(descriptor: bytes) -> bytes:
+    """An ELF note (gABI, "Note Section"): sizes and type, then the owner and the descriptor, each padded to four bytes."""
     owner = NOTE_OWNER.encode() + b"\0"
-    return struct.pack("<III", len(owner), descriptor_size, NOTE_TYPE) + owner + bytes(-len(owner) % 4)
+    header = struct.pack("<III", len(owner), len(descriptor), NOTE_TYPE)
+    return header + owner + bytes(-len(owner) % 4) + descriptor + bytes(-len(descriptor) % 4)
 
 
 def to_json(manifest: Manifest) -> str:

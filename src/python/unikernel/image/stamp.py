@@ -10,7 +10,7 @@ from unikernel.elf import read_elf_file
 from unikernel.errors import UnikernelError
 from unikernel.image import manifest as image_manifest
 from unikernel.image.link import run_tool
-from unikernel.image.manifest_pb2 import Input, LibraryOs, Manifest, Network, Port, Rootfs, Start, Tool
+from unikernel.image.manifest_pb2 import LibraryOs, Network, Rootfs, Start
 from unikernel.image.spec import ImageSpec
 from unikernel.library_os.description import LibraryOs as Description
 
@@ -39,9 +39,10 @@ def stamp_image(
         raise UnikernelError(
             f"{program.name} is a program for {facts.machine}, and {library_os.name} is for {library_os.architecture}."
         )
-    manifest = Manifest(
-        name=spec.name,
-        target=spec.target,
+    manifest = image_manifest.declared_manifest(
+        spec,
+        inputs={**spec.inputs, **inputs, "program": file_sha256(program)},
+        tools=spec.tools,
         architecture=library_os.architecture,
         library_os=LibraryOs(name=library_os.name, version=version, description=description),
         rootfs=Rootfs(sha256=image_manifest.rootfs_sha256([])),
@@ -51,17 +52,10 @@ def stamp_image(
             environment=[f"{key}={value}" for key, value in sorted(spec.environment.items())],
         ),
         memory_bytes=max(spec.memory or 0, library_os.minimum_memory),
-        cpus=spec.cpus,
         network=Network(mode=spec.network.mode),
-        ports=[Port(guest_port=port.guest_port, host_port=port.host_port, protocol=port.protocol) for port in spec.ports],
-        inputs=[Input(name=name, sha256=sha256) for name, sha256 in sorted({**spec.inputs, **inputs}.items())],
-        tools=[Tool(name=name, version=tool) for name, tool in sorted(spec.tools.items())],
     )
-    manifest.inputs.append(Input(name="program", sha256=file_sha256(program)))
-    manifest.inputs.sort(key=lambda item: item.name)
-    descriptor = image_manifest.encode(manifest)
     note = scratch / "manifest.note"
-    note.write_bytes(image_manifest.note_header(len(descriptor)) + descriptor + bytes(-len(descriptor) % 4))
+    note.write_bytes(image_manifest.note(image_manifest.encode(manifest)))
     section = [
         f"--add-section={_SECTION}={note}",
         f"--set-section-flags={_SECTION}=readonly",

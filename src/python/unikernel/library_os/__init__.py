@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import importlib.resources
+from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
@@ -29,9 +30,7 @@ def library_os_names() -> tuple[str, ...]:
 def find_library_os(name: str) -> LibraryOs:
     """Raises UnikernelError, with the nearest name, for one that has no description here."""
     if name not in library_os_names():
-        near = get_close_matches(name, library_os_names(), 1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise UnikernelError(f"There is no library OS {name!r}; there are {', '.join(library_os_names())}.{hint}")
+        raise unknown_library_os(name, library_os_names())
     # Imported where one is read: it brings a YAML parser along.
     from unikernel.library_os.reader import read_library_os
 
@@ -39,10 +38,22 @@ def find_library_os(name: str) -> LibraryOs:
     return read_library_os(importlib.resources.files(__name__).joinpath(file).read_text(), f"unikernel/library_os/{file}")
 
 
-def library_os_of(manifest: Manifest) -> LibraryOs:
-    """The one that an image is made with: its own description, if it has one in it."""
-    if not manifest.library_os.description:
-        return find_library_os(manifest.library_os.name)
+def unknown_library_os(name: str, known: Sequence[str]) -> UnikernelError:
+    near = get_close_matches(name, known, 1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return UnikernelError(f"There is no library OS {name!r}; there are {', '.join(known)}.{hint}")
+
+
+def described_library_os(name: str, text: str, label: str) -> LibraryOs:
+    """What `text` describes, or without one what comes along by that name. `label` is where the text is from. Raises UnikernelError."""
+    if not text:
+        return find_library_os(name)
     from unikernel.library_os.reader import read_library_os
 
-    return read_library_os(manifest.library_os.description, f"the description of {manifest.library_os.name} in the image")
+    return read_library_os(text, label)
+
+
+def library_os_of(manifest: Manifest) -> LibraryOs:
+    """The one that an image is made with: its own description, if it has one in it."""
+    name = manifest.library_os.name
+    return described_library_os(name, manifest.library_os.description, f"the description of {name} in the image")

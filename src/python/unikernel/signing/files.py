@@ -28,6 +28,12 @@ def sbom_attestation_path(image: str, kind: str) -> str:
     return f"{image}.{kind}.intoto.jsonl"
 
 
+def paths_beside(image: str, *, signed: bool = True) -> list[str]:
+    """All that is beside an image."""
+    signatures = signature_paths(image) if signed else []
+    return [manifest_path(image), *(sbom_path(image, kind) for kind in SBOM_TYPES), *signatures]
+
+
 def signature_paths(image: str) -> list[str]:
     """All that signing makes."""
     return [bundle_path(image), provenance_path(image), *(sbom_attestation_path(image, kind) for kind in SBOM_TYPES)]

@@ -7,8 +7,8 @@ import subprocess
 from dataclasses import asdict
 from pathlib import Path
 
+from unikernel.image import manifest as image_manifest
 from unikernel.image.link import link_image
-from unikernel.image.manifest import note_header
 from unikernel.image.spec import ImageSpec
 from unikernel.linux.kit import Kit, KitFacts
 from unikernel.linux.marker import COMMAND_LINE_MARKER
@@ -32,7 +32,7 @@ SECTIONS
 
 def image_with_note(path: Path, descriptor: bytes) -> Path:
     note = path.with_suffix(".note")
-    note.write_bytes(note_header(len(descriptor)) + descriptor + bytes(-len(descriptor) % 4))
+    note.write_bytes(image_manifest.note(descriptor))
     source = path.with_suffix(".s")
     source.write_text(
         ".globl _start\n_start: hlt\n"
