@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from pants.core.goals.package import PackageFieldSet
 from pants.core.goals.run import RunFieldSet, RunInSandboxBehavior
+from pants.engine.addresses import Address
 from pants.engine.fs import Digest
 
 from pants_unikernel.target_types import (
@@ -13,6 +14,7 @@ from pants_unikernel.target_types import (
     UnikernelImageAppField,
     UnikernelImageArgsField,
     UnikernelImageCpusField,
+    UnikernelImageDoesWithoutField,
     UnikernelImageEnvField,
     UnikernelImageExecutableField,
     UnikernelImageFilesField,
@@ -29,6 +31,7 @@ from pants_unikernel.target_types import (
     UnikernelImageTimezoneField,
     UnikernelImageWorkingDirectoryField,
 )
+from unikernel.library_os.requirements import Program
 from unikernel.signing.provenance import Artifact
 
 
@@ -40,6 +43,7 @@ class UnikernelImageFieldSet(PackageFieldSet, RunFieldSet):
     app: UnikernelImageAppField
     executable: UnikernelImageExecutableField
     library_os: UnikernelImageLibraryOsField
+    does_without: UnikernelImageDoesWithoutField
     args: UnikernelImageArgsField
     env: UnikernelImageEnvField
     working_directory: UnikernelImageWorkingDirectoryField
@@ -72,8 +76,33 @@ class BuiltImage:
 
 
 @dataclass(frozen=True)
+class ServiceRequest:
+    """For what a service, which is packaged, asks of its operating system. `executable` names the program in an archive."""
+
+    address: Address
+    executable: str | None
+
+
+@dataclass(frozen=True)
+class Service:
+    """`alias` is its target's type. `program` is None where the service cannot be packaged or laid out; `problem` says why."""
+
+    address: Address
+    alias: str
+    program: Program | None
+    problem: str = ""
+
+
+@dataclass(frozen=True)
 class EmbeddedImageRequest:
     """For an image whose root file system goes into a kernel that is compiled for it."""
+
+    field_set: UnikernelImageFieldSet
+
+
+@dataclass(frozen=True)
+class PackedImageRequest:
+    """For an image whose root file system is packed with a library OS's kernel, or by its tool."""
 
     field_set: UnikernelImageFieldSet
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from pants.engine.addresses import Address, UnparsedAddressInputs
@@ -11,10 +12,13 @@ from pants.engine.target import (
     DictStringToStringField,
     InvalidFieldException,
     OptionalSingleSourceField,
+    StringField,
     Target,
 )
 from pants.util.frozendict import FrozenDict
 from pants.util.strutil import help_text
+
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 class LibraryOsDescriptionField(OptionalSingleSourceField):
@@ -55,9 +59,41 @@ class LibraryOsInputsField(AsyncFieldMixin, DictStringToStringField):
         )
 
 
+class LibraryOsDigestsField(DictStringToStringField):
+    alias = "sha256"
+    help = help_text(
+        """
+        The SHA-256 digests, in hex, that `inputs` must have, by their names. Whatever brings a file, a file of another digest is refused.
+
+        Example: `sha256={"kernel": "0a3b..."}`
+        """
+    )
+
+    @classmethod
+    def compute_value(cls, raw_value: dict[str, str] | None, address: Address) -> FrozenDict[str, str] | None:
+        value = super().compute_value(raw_value, address)
+        for name, digest in (value or {}).items():
+            if not _SHA256.fullmatch(digest):
+                raise InvalidFieldException(
+                    f"The `{cls.alias}` field in target {address} is not valid: the digest of {name}, {digest!r}, is not 64 hex digits."
+                )
+        return value
+
+
+class LibraryOsVersionField(StringField):
+    alias = "version"
+    help = "The version of the library OS that `inputs` are of: it is in the images' manifests and SBOMs, and in a policy for them."
+
+
 class LibraryOsTarget(Target):
     alias = "library_os"
-    core_fields = (*COMMON_TARGET_FIELDS, LibraryOsDescriptionField, LibraryOsInputsField)
+    core_fields = (
+        *COMMON_TARGET_FIELDS,
+        LibraryOsDescriptionField,
+        LibraryOsInputsField,
+        LibraryOsDigestsField,
+        LibraryOsVersionField,
+    )
     help = help_text(
         """
         A library OS that images can name by this target's name: what it needs to make and boot them.

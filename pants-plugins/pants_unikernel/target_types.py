@@ -30,6 +30,7 @@ from pants.util.strutil import help_text
 from unikernel.image.spec import NETWORK_MODES, Network, Port, parse_size
 from unikernel.linux.configuration import parse_option
 from unikernel.rootfs.files import PlacedFile, parse_mode
+from unikernel.rootfs.needs import Capability
 
 _ENVIRONMENT_NAME = re.compile(r"[^=\0]+")
 
@@ -89,10 +90,35 @@ class UnikernelImageLibraryOsField(StringField):
         """
         The library OS that the application is linked with.
 
-        `linux` is Linux in unikernel form: a kernel that is compiled once for all images of the same configuration. `picolibc` is a C
-        library without a kernel, for RISC-V: the sources of a `cc_binary` are compiled for it. See docs/library-os.md.
+        `linux` is Linux in unikernel form: a kernel that is compiled once for all images of the same configuration. `unikraft` and
+        `nanos` run the same programs with kernels of yours. `picolibc` (a C library without a kernel, for RISC-V) and `solo5` compile the
+        sources of a `cc_binary`. See docs/library-os.md for all of them, and for how to add one.
+
+        With `parametrize("linux", "nanos")` there is an image for each.
         """
     )
+
+
+class UnikernelImageDoesWithoutField(StringSequenceField):
+    alias = "does_without"
+    help = help_text(
+        f"""
+        What the application's code asks for and this image never does: {", ".join(f"`{item.value}`" for item in Capability)}.
+
+        A library OS that does not provide something is refused where the application's own code asks for it. This takes it all the same,
+        such as for a module that starts programs only on a developer's machine.
+
+        Example: `does_without=["fork"]`
+        """
+    )
+
+    @classmethod
+    def compute_value(cls, raw_value: Iterable[str] | None, address: Address) -> tuple[str, ...] | None:
+        value = super().compute_value(raw_value, address)
+        for name in value or ():
+            if name not in {item.value for item in Capability}:
+                raise _invalid(cls, address, f"{name!r} is none of {', '.join(item.value for item in Capability)}")
+        return value
 
 
 class UnikernelImageArgsField(StringSequenceField):
@@ -393,6 +419,7 @@ class UnikernelImageTarget(Target):
         UnikernelImageAppField,
         UnikernelImageExecutableField,
         UnikernelImageLibraryOsField,
+        UnikernelImageDoesWithoutField,
         UnikernelImageArgsField,
         UnikernelImageEnvField,
         UnikernelImageWorkingDirectoryField,

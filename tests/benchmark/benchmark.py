@@ -1,6 +1,7 @@
 """Measures what this project promises, and prints it as JSON: see docs/benchmark.md.
 
-    ./pants run tests/benchmark/benchmark.py -- [--runs N] [--output FILE]
+    ./pants run tests/benchmark/benchmark.py -- [--runs N] [--output FILE] [--only library_oses]
+        [--unikraft KERNEL] [--nanos DIRECTORY] [--solo5 DIRECTORY]
 
 Everything is measured in one run on one machine: compare ratios, not seconds. It uses your Pants caches, on a copy of the sample
 services in a temporary directory.
@@ -24,9 +25,10 @@ from pathlib import Path
 from typing import Any, Callable
 
 import psutil
-import zstandard
 
 from benchmark.bzimage import build_bzimage, extract_initrd
+from benchmark.image_sizes import sizes
+from benchmark.library_oses import add_kernel_options, kernels_of, measure_library_oses, table
 from machine import free_port
 from pants_project import PantsProject
 from sample_services import make_services_project
@@ -191,12 +193,6 @@ def measure_edits(project: PantsProject, runs: int) -> dict[str, Any]:
     }
 
 
-def sizes(image: Path) -> dict[str, float]:
-    data = image.read_bytes()
-    compressed = {f"zstd_{level}_mb": len(zstandard.compress(data, level)) / 10**6 for level in (3, 19)}
-    return {"raw_mb": round(len(data) / 10**6, 3), **{name: round(size, 3) for name, size in compressed.items()}}
-
-
 # --- booting ------------------------------------------------------------------------------------------------------
 
 
@@ -337,7 +333,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=7, help="how often each thing is measured; medians are printed")
     parser.add_argument("--output", type=Path, help="write the JSON there as well")
+    parser.add_argument("--only", choices=("build", "library_oses"), help="measure only this part")
+    add_kernel_options(parser)
     options = parser.parse_args()
+    figures: dict[str, Any] = {"machine": {"cpus": os.cpu_count(), "load": os.getloadavg()[0]}}
+    if options.only != "library_oses":
+        figures.update(measure_services(options.runs))
+    if options.only != "build":
+        figures["library_oses"] = measure_library_oses(kernels_of(options), options.runs)
+    text = json.dumps(figures, indent=2) + "\n"
+    if options.output:
+        options.output.write_text(text)
+    print(text, end="")
+    if "library_oses" in figures:
+        print(table(figures["library_oses"]), end="")
+
+
+def measure_services(runs: int) -> dict[str, Any]:
+    """Building, sizes and boots of the sample services with Linux."""
     with tempfile.TemporaryDirectory(prefix="unikernel-benchmark-") as scratch:
         with make_services_project(Path(scratch, "project")) as project:
             for command in (["init", "--quiet"], ["add", "src"], ["commit", "--quiet", "--message=All of it"]):
@@ -346,16 +359,11 @@ def main() -> None:
                 )
             package(project, "src/services::")
             dist = project.root / "dist"
-            figures = {
-                "machine": {"cpus": os.cpu_count(), "load": os.getloadavg()[0]},
-                "build": measure_edits(project, options.runs),
+            return {
+                "build": measure_edits(project, runs),
                 "size": {name: sizes(dist / f"src.services.{name}/unikernel.elf") for name in ("arguments", "hello", "greeter")},
-                "boot_seconds_tcg": measure_boots(dist, options.runs),
+                "boot_seconds_tcg": measure_boots(dist, runs),
             }
-    text = json.dumps(figures, indent=2) + "\n"
-    if options.output:
-        options.output.write_text(text)
-    print(text, end="")
 
 
 if __name__ == "__main__":

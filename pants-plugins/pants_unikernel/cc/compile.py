@@ -54,7 +54,9 @@ class CompileOptions:
 
 @dataclass(frozen=True)
 class TranslationUnit:
-    """A source to compile. More than one target may own it: it is compiled once, with the headers of all of them."""
+    """A source to compile. More than one target may own it: it is compiled once, with the headers of all of them. None owns one that was
+    made for a link.
+    """
 
     path: str
     addresses: tuple[Address, ...]
@@ -179,7 +181,8 @@ def compile_process(inputs: _UnitInputs, toolchain: CCToolchain, options: Compil
 def _messages(unit: TranslationUnit, result: FallibleProcessResult) -> str:
     """What the compiler printed, unchanged, below the address of the target."""
     printed = (result.stdout + result.stderr).decode(errors="replace").strip("\n")
-    return f"{unit.addresses[0]}:\n{printed or f'the compiler exited with status {result.exit_code}'}"
+    owner = unit.addresses[0] if unit.addresses else unit.path
+    return f"{owner}:\n{printed or f'the compiler exited with status {result.exit_code}'}"
 
 
 def _missing_headers_advice(printed: str) -> str:
@@ -220,6 +223,18 @@ async def compile_objects(
     if not units:
         return CompiledObjects(EMPTY_DIGEST, ())
     inputs = await _find_unit_inputs(units)
+    return await _compile(inputs, toolchain, options, needed_by)
+
+
+async def compile_made_source(path: str, source: Digest, toolchain: CCToolchain, *, needed_by: str) -> CompiledObjects:
+    """Compile a source that no target has, the file `path` of a digest."""
+    return await _compile((_UnitInputs(TranslationUnit(path, ()), source, ()),), toolchain, CompileOptions(), needed_by)
+
+
+async def _compile(
+    inputs: tuple[_UnitInputs, ...], toolchain: CCToolchain, options: CompileOptions, needed_by: str
+) -> CompiledObjects:
+    units = tuple(each.unit for each in inputs)
     results = await engine.run_fallible_processes(
         compile_process(each, toolchain, options, driver=toolchain.driver(each.unit.language, needed_by=needed_by))
         for each in inputs

@@ -3,6 +3,7 @@
     toolchain_fingerprint.py toolchain c=/usr/bin/gcc c++=/usr/bin/g++
     toolchain_fingerprint.py libraries /usr/bin/gcc -L/opt/lib -lz -lm
     toolchain_fingerprint.py linked /usr/bin/riscv64-unknown-elf-gcc --specs=picolibc.specs ...
+    toolchain_fingerprint.py files /usr/bin/mkfs
 
 A host compiler reads far more than its own executable: other programs (assembler, linker), start files, the C library,
 headers. None of these is an input of a sandboxed process, so all of them are named by the fingerprint, which is one.
@@ -62,7 +63,7 @@ def linked_files(driver: str, language: str) -> Iterator[tuple[str, str | None]]
 def traced_files(driver: str, flags: Sequence[str], source: str) -> Iterator[tuple[str, str | None]]:
     """The contents of all files that a link with these flags reads."""
     name = " ".join(flags)
-    trace = output_of(driver, *flags, source, "-o", "empty", "-Wl,--trace")
+    trace = output_of(driver, *flags, source, "-o", "empty", "-Wl,--trace", "-Wl,--unresolved-symbols=ignore-all")
     if trace is None:
         yield name, None
         return
@@ -119,10 +120,13 @@ def toolchain(drivers: Iterable[str]) -> Iterator[tuple[str, str | None]]:
 
 
 def main(command: str, *arguments: str) -> None:
+    items: Iterable[tuple[str, str | None]]
     if command == "libraries":
         items = libraries(arguments[0], arguments[1:])
     elif command == "linked":
         items = linked(arguments[0], arguments[1:])
+    elif command == "files":
+        items = ((path, content_hash(path)) for path in arguments)
     elif command == "toolchain":
         items = toolchain(arguments)
     else:

@@ -7,8 +7,10 @@ in every version, so only the module behind this one knows how the engine is ask
 
 from pants_unikernel.engine._by_get import (
     add_prefix,
+    analyse_services,
     build_embedded_image,
     build_linked_image,
+    build_packed_image,
     build_venv_pex,
     create_digest,
     digest_entries,
@@ -18,6 +20,7 @@ from pants_unikernel.engine._by_get import (
     file_digest,
     find_binaries,
     find_interpreter,
+    find_target,
     find_targets,
     hydrate_all_sources,
     hydrate_sources,
@@ -41,9 +44,11 @@ from pants_unikernel.engine._by_get import (
 )
 
 __all__ = [
+    "analyse_services",
     "add_prefix",
     "build_embedded_image",
     "build_linked_image",
+    "build_packed_image",
     "build_venv_pex",
     "create_digest",
     "digest_entries",
@@ -53,6 +58,7 @@ __all__ = [
     "file_digest",
     "find_binaries",
     "find_interpreter",
+    "find_target",
     "find_targets",
     "hydrate_all_sources",
     "hydrate_sources",

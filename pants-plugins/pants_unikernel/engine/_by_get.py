@@ -20,6 +20,7 @@ from pants.engine.fs import (
     DigestContents,
     DigestEntries,
     DigestSubset,
+    Directory,
     DownloadFile,
     FileContent,
     FileDigest,
@@ -40,10 +41,19 @@ from pants.engine.target import (
     Targets,
     TransitiveTargets,
     TransitiveTargetsRequest,
+    WrappedTarget,
+    WrappedTargetRequest,
 )
 from pants.source.source_root import SourceRootsRequest, SourceRootsResult
 
-from pants_unikernel.image_types import BuiltImage, EmbeddedImageRequest, LinkedImageRequest
+from pants_unikernel.image_types import (
+    BuiltImage,
+    EmbeddedImageRequest,
+    LinkedImageRequest,
+    PackedImageRequest,
+    Service,
+    ServiceRequest,
+)
 
 # Its name says that it may change: only here.
 uncacheable_rule = _uncacheable_rule
@@ -51,7 +61,7 @@ uncacheable_rule = _uncacheable_rule
 # --- file systems -------------------------------------------------------------------------------------------------
 
 
-async def create_digest(entries: Iterable[FileContent | FileEntry]) -> Digest:
+async def create_digest(entries: Iterable[FileContent | FileEntry | Directory]) -> Digest:
     return await Get(Digest, CreateDigest(entries))
 
 
@@ -139,6 +149,14 @@ async def build_linked_image(request: LinkedImageRequest) -> BuiltImage:
     return await Get(BuiltImage, LinkedImageRequest, request)
 
 
+async def build_packed_image(request: PackedImageRequest) -> BuiltImage:
+    return await Get(BuiltImage, PackedImageRequest, request)
+
+
+async def analyse_services(requests: Iterable[ServiceRequest]) -> tuple[Service, ...]:
+    return await MultiGet(Get(Service, ServiceRequest, request) for request in requests)
+
+
 # --- targets ------------------------------------------------------------------------------------------------------
 
 
@@ -148,6 +166,10 @@ async def parse_addresses(inputs: UnparsedAddressInputs) -> Addresses:
 
 async def find_targets(inputs: UnparsedAddressInputs) -> Targets:
     return await Get(Targets, UnparsedAddressInputs, inputs)
+
+
+async def find_target(address: Address) -> Target:
+    return (await Get(WrappedTarget, WrappedTargetRequest(address, description_of_origin="the specs"))).target
 
 
 async def targets_of_specs(specs: Specs) -> FilteredTargets:

@@ -23,6 +23,7 @@ from pants_unikernel.image_types import UnikernelImageFieldSet
 from pants_unikernel.subsystems.signing import UnikernelSigning
 from pants_unikernel.subsystems.toolkit import Toolkit, toolkit_process
 from pants_unikernel.util_rules.failures import UnikernelBuildError
+from pants_unikernel.util_rules.library_os import LibraryOsTargets, describe_library_os
 from pants_unikernel.util_rules.signing import trust_in, trusted_key, user_path
 
 
@@ -72,6 +73,7 @@ async def verify_images(
     dist_dir: DistDir,
     build_root: BuildRoot,
     session_values: SessionValues,
+    library_oses: LibraryOsTargets,
 ) -> UnikernelVerify:
     environment = session_values[CompleteEnvironmentVars]
     root = build_root.pathlib_path
@@ -81,7 +83,8 @@ async def verify_images(
         if not UnikernelImageFieldSet.is_applicable(target):
             continue
         field_set = UnikernelImageFieldSet.create(target)
-        image = dist_dir.relpath / field_set.output_path.value_or_default(file_ending="elf")
+        suffix = (await describe_library_os(field_set, library_oses)).suffix
+        image = dist_dir.relpath / field_set.output_path.value_or_default(file_ending=suffix)
         address = field_set.address
         if (root / image).exists():
             images.append(root / image)

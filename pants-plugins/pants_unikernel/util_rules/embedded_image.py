@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -20,23 +19,13 @@ from pants_unikernel.subsystems.toolkit import Toolkit, toolkit_process
 from pants_unikernel.util_rules.failures import UnikernelBuildError, run_steps
 from pants_unikernel.util_rules.image import built_image, image_spec
 from pants_unikernel.util_rules.linux_kit import INIT, KIT, build_init, build_linux_kit, kit_components
-from pants_unikernel.util_rules.rootfs import (
-    PackagedApp,
-    RootfsLayer,
-    application_layers,
-    capture_python_runtime,
-    files_layer,
-    libraries_layer,
-    package_app,
-    python_layer,
-    read_indexes,
-)
+from pants_unikernel.util_rules.rootfs import RootfsLayer, package_app, place_layers, read_indexes, rootfs_layers
 from pants_unikernel.util_rules.sbom import sbom_process
 from pants_unikernel.util_rules.toolchain import InitToolchain, KernelToolchain, LinkToolchain
 from unikernel import __version__
 from unikernel.errors import UnikernelError
 from unikernel.image.components import layer_inputs, listed_components
-from unikernel.image.limits import choose_memory
+from unikernel.image.limits import check_linkable, choose_memory
 from unikernel.image.spec import ImageSpec
 from unikernel.linux.configuration import parse_option
 from unikernel.rootfs.layer import LayerIndex
@@ -44,8 +33,6 @@ from unikernel.sbom.inventory import Inventory
 from unikernel.signing.files import manifest_path
 
 _KIT_INPUT = "__kit"
-# Large, the same for many links, and seldom changed: Pants lays them out once, and not for each link anew.
-_SHARED_LAYERS = ("python", "distributions", "libraries")
 
 
 @dataclass(frozen=True)
@@ -78,27 +65,12 @@ def kernel_options(field_set: UnikernelImageFieldSet, linux: UnikernelLinux) -> 
     return [f"{symbol}={value}" for symbol, value in sorted(options.items())]
 
 
-async def _layers(field_set: UnikernelImageFieldSet, app: PackagedApp, tools: UnikernelTools) -> list[RootfsLayer]:
-    """The layers in the order in which the kernel unpacks them: a later one replaces files of an earlier one."""
-    origin = str(field_set.address)
-    toolkit = tools.toolkit
-    runtime = None
-    if app.constraints is not None:
-        runtime = await capture_python_runtime(app.constraints, origin, toolkit)
-    executable = field_set.executable.value
-    application = await application_layers(app, executable, runtime, origin, toolkit, tools.link_toolchain)
-    layers = [application.application]
-    if application.distributions is not None and runtime is not None:
-        layers += [application.distributions, await python_layer(runtime, origin, toolkit, tools.link_toolchain)]
-    files = await files_layer(field_set.files, toolkit)
-    libraries = await libraries_layer([*layers, *([files] if files else [])], origin, toolkit)
-    return [*layers, *([libraries] if libraries else []), *([files] if files else [])]
-
-
 def _check(field_set: UnikernelImageFieldSet, indexes: list[LayerIndex]) -> None:
     """What the link would find out, before a kernel is compiled for it."""
     try:
-        choose_memory(field_set.memory.bytes, sum(index.archive_size for index in indexes), indexes)
+        size = sum(index.archive_size for index in indexes)
+        check_linkable(size)
+        choose_memory(field_set.memory.bytes, size, indexes)
     except UnikernelError as error:
         raise UnikernelBuildError(f"{field_set.address}: {error}") from error
 
@@ -114,9 +86,7 @@ async def _link_process(
 ) -> Process:
     spec = FileContent("image-spec.json", image.to_json().encode())
     toolchain = tools.link_toolchain
-    directories = {layer.name: f"__{layer.name}" for layer in layers if layer.name in _SHARED_LAYERS}
-    shared = {directories[layer.name]: layer.digest for layer in layers if layer.name in directories}
-    own = [layer.digest for layer in layers if layer.name not in directories]
+    placed = await place_layers(layers)
     return await toolkit_process(
         tools.toolkit,
         [
@@ -124,15 +94,15 @@ async def _link_process(
             f"--spec={spec.path}",
             f"--kit={_KIT_INPUT}/{KIT}",
             f"--init={INIT}",
-            *(f"--layer={os.path.join(directories.get(layer.name, ''), layer.archive)}" for layer in layers),
+            *(f"--layer={path}" for path in placed.paths),
             f"--assembler={toolchain.paths['as']}",
             f"--linker={toolchain.paths['ld']}",
             f"--output={path}",
             "--quiet",
         ],
         description=f"Link {field_set.address}",
-        input_digest=await engine.merge_digests([*own, init, await engine.create_digest([spec])]),
-        immutable_input_digests={_KIT_INPUT: kit, **shared},
+        input_digest=await engine.merge_digests([placed.digest, init, await engine.create_digest([spec])]),
+        immutable_input_digests={_KIT_INPUT: kit, **placed.immutable_inputs},
         env=toolchain.environment,
         output_files=[path, manifest_path(path)],
     )
@@ -153,7 +123,7 @@ async def build_embedded_image(
     origin = str(field_set.address)
     options = kernel_options(field_set, linux)
     app = await package_app(field_set.app, python_setup)
-    layers = await _layers(field_set, app, tools)
+    layers = await rootfs_layers(field_set, app, toolkit, link_toolchain)
     indexes = await read_indexes(layers)
     _check(field_set, indexes)
     kit = await build_linux_kit(options, origin, linux, kernel_toolchain)

@@ -8,9 +8,14 @@ from collections.abc import Iterable
 from pants.engine.fs import Digest
 
 from pants_unikernel import engine
-from pants_unikernel.image_types import BuiltImage, EmbeddedImageRequest, LinkedImageRequest, UnikernelImageFieldSet
+from pants_unikernel.image_types import (
+    BuiltImage,
+    EmbeddedImageRequest,
+    LinkedImageRequest,
+    PackedImageRequest,
+    UnikernelImageFieldSet,
+)
 from pants_unikernel.target_types import default_hostname, network_of
-from pants_unikernel.util_rules.failures import UnikernelBuildError
 from pants_unikernel.util_rules.library_os import LibraryOsTargets, resolve_library_os
 from unikernel.image.spec import ImageSpec
 from unikernel.library_os.description import Embed, Link
@@ -24,10 +29,7 @@ async def build_image(field_set: UnikernelImageFieldSet, library_oses: LibraryOs
         return await engine.build_linked_image(LinkedImageRequest(field_set))
     if isinstance(method, Embed):
         return await engine.build_embedded_image(EmbeddedImageRequest(field_set))
-    raise UnikernelBuildError(
-        f"{field_set.address}: {field_set.library_os.value} is described with `pack`, which no rule here does yet: name a library OS that "
-        "links or embeds."
-    )
+    return await engine.build_packed_image(PackedImageRequest(field_set))
 
 
 async def built_image(path: str, digests: Iterable[Digest], inputs: Iterable[Artifact]) -> BuiltImage:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import dataclasses
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from pants.core.target_types import FileSourceField
+from pants.core.util_rules.environments import EnvironmentTarget
+from pants.core.util_rules.system_binaries import BinaryPathRequest
 from pants.engine.addresses import Address, UnparsedAddressInputs
 from pants.engine.fs import Digest, FileEntry
 from pants.engine.rules import Rule, collect_rules, rule
@@ -15,13 +19,23 @@ from pants.util.frozendict import FrozenDict
 from pants.util.logging import LogLevel
 
 from pants_unikernel import engine
+from pants_unikernel.cc.toolchain import host_probe, probe_host
 from pants_unikernel.image_types import UnikernelImageFieldSet
-from pants_unikernel.library_os_target import LibraryOsDescriptionField, LibraryOsInputsField, LibraryOsTarget
+from pants_unikernel.library_os_target import (
+    LibraryOsDescriptionField,
+    LibraryOsDigestsField,
+    LibraryOsInputsField,
+    LibraryOsTarget,
+    LibraryOsVersionField,
+)
 from pants_unikernel.util_rules.failures import UnikernelBuildError
 from pants_unikernel.util_rules.rootfs import package_targets
 from unikernel.errors import UnikernelError
 from unikernel.library_os import described_library_os, find_library_os, library_os_names, unknown_library_os
-from unikernel.library_os.description import LibraryOs
+from unikernel.library_os.command_line import check_words, render_command_line
+from unikernel.library_os.description import InputKind, LibraryOs, Pack
+
+_INPUTS = "__inputs"
 
 
 @dataclass(frozen=True)
@@ -33,14 +47,42 @@ class LibraryOsTargets:
     def named(self, name: str) -> Target | None:
         return self.by_name.get(name)
 
+    def inputs_of(self, name: str) -> Collection[str]:
+        """The names of what a target brings for a library OS."""
+        target = self.by_name.get(name)
+        return target[LibraryOsInputsField].value or () if target is not None else ()
+
 
 @dataclass(frozen=True)
 class ResolvedLibraryOs:
-    """`text` is the description where it does not come along; `inputs` are files (each a digest with one file, by its path) by name."""
+    """`text` is the description where it does not come along; `inputs` are files (each a digest with one file, by its path) by name.
+    `version` is the one that the target declares, if it does.
+    """
 
     description: LibraryOs
     text: str
     inputs: FrozenDict[str, InputFile]
+    version: str | None = None
+
+    @property
+    def immutable_inputs(self) -> dict[str, Digest]:
+        """The files as inputs of a process."""
+        return {f"{_INPUTS}/{name}": file.digest for name, file in self.inputs.items()}
+
+
+def is_own_file(word: str) -> bool:
+    """Whether a word of a command line names a file that a target brings: a digest is part of the process then."""
+    return _INPUTS in word
+
+
+@dataclass(frozen=True)
+class FoundInputs:
+    """`paths` are those of all inputs, by name: in a process's sandbox for those that a target brings. `fingerprint` stands for the
+    programs of this machine among them.
+    """
+
+    paths: FrozenDict[str, str]
+    fingerprint: str
 
 
 @dataclass(frozen=True)
@@ -64,15 +106,38 @@ async def find_library_os_targets(all_targets: AllTargets) -> LibraryOsTargets:
     return LibraryOsTargets(FrozenDict(by_name))
 
 
-async def resolve_library_os(field_set: UnikernelImageFieldSet, targets: LibraryOsTargets) -> ResolvedLibraryOs:
-    """Raises UnikernelBuildError for an unknown name, with the nearest known one, and for a target that does not fit its description."""
-    name = field_set.library_os.value
-    target = targets.named(name)
-    if target is None and name not in library_os_names():
-        known = sorted({*library_os_names(), *targets.by_name})
+@dataclass(frozen=True)
+class DescribedLibraryOs:
+    """`text` is the description where it does not come along; `target` is there where the repository has one."""
+
+    description: LibraryOs
+    text: str = ""
+    target: Target | None = None
+
+    @property
+    def suffix(self) -> str:
+        """What the names of images end with."""
+        build = self.description.build
+        return build.suffix if isinstance(build, Pack) else "elf"
+
+
+async def describe_library_os(field_set: UnikernelImageFieldSet, targets: LibraryOsTargets) -> DescribedLibraryOs:
+    """Raises UnikernelBuildError for an unknown name, with the nearest known one, and for a description that is not valid."""
+    name, known = field_set.library_os.value, known_names(targets)
+    if name not in known:
         raise UnikernelBuildError(f"{field_set.address}: library_os: {unknown_library_os(name, known)}")
+    return await describe_named(name, targets)
+
+
+def known_names(targets: LibraryOsTargets) -> list[str]:
+    return sorted({*library_os_names(), *targets.by_name})
+
+
+async def describe_named(name: str, targets: LibraryOsTargets) -> DescribedLibraryOs:
+    """Of a known one. Raises UnikernelBuildError for a description that is not valid."""
+    target = targets.named(name)
     if target is None:
-        return ResolvedLibraryOs(find_library_os(name), "", FrozenDict())
+        return DescribedLibraryOs(find_library_os(name))
     text = await _text(target)
     try:
         description = described_library_os(name, text, target[LibraryOsDescriptionField].file_path or name)
@@ -82,6 +147,15 @@ async def resolve_library_os(field_set: UnikernelImageFieldSet, targets: Library
         raise UnikernelBuildError(
             f"{target.address}: its description is of {description.name!r}: give target and description one name."
         )
+    return DescribedLibraryOs(description, text, target)
+
+
+async def resolve_library_os(field_set: UnikernelImageFieldSet, targets: LibraryOsTargets) -> ResolvedLibraryOs:
+    """Raises UnikernelBuildError as `describe_library_os` does, and for a target whose inputs are not those of its description."""
+    described = await describe_library_os(field_set, targets)
+    description, target, name = described.description, described.target, described.description.name
+    if target is None:
+        return ResolvedLibraryOs(description, "", FrozenDict())
     addresses = target[LibraryOsInputsField].value or {}
     for unknown in sorted(set(addresses) - set(description.inputs)):
         raise UnikernelBuildError(
@@ -89,8 +163,97 @@ async def resolve_library_os(field_set: UnikernelImageFieldSet, targets: Library
         )
     inputs = {}
     for item, address in sorted(addresses.items()):
-        inputs[item] = await _input_file(target.address, item, address)
-    return ResolvedLibraryOs(description, text, FrozenDict(inputs))
+        inputs[item] = await _input_file(target.address, item, address, description.inputs[item].kind is InputKind.PROGRAM)
+    _check_digests(target, inputs)
+    return ResolvedLibraryOs(description, described.text, FrozenDict(inputs), target[LibraryOsVersionField].value)
+
+
+def _check_digests(target: Target, inputs: Mapping[str, InputFile]) -> None:
+    origin = f"{target.address}: the `{LibraryOsDigestsField.alias}` field"
+    for name, sha256 in sorted((target[LibraryOsDigestsField].value or {}).items()):
+        if name not in inputs:
+            raise UnikernelBuildError(f"{origin} has {name!r}, which the `inputs` field does not bring.")
+        if inputs[name].sha256 != sha256:
+            raise UnikernelBuildError(
+                f"{origin}: {name} is to have {sha256}, and the file {inputs[name].path} has {inputs[name].sha256}: it is another file."
+            )
+
+
+def check_fields(field_set: UnikernelImageFieldSet, library_os: LibraryOs) -> None:
+    """Raises UnikernelBuildError for what the library OS has no use for, or no way to be told."""
+    name, origin = library_os.name, field_set.address
+    configurable: tuple[Any, ...] = (
+        field_set.cpus,
+        field_set.executable,
+        field_set.files,
+        field_set.gateway,
+        field_set.hostname,
+        field_set.ip_address,
+        field_set.kernel_config,
+        field_set.kernel_parameters,
+        field_set.nameservers,
+        field_set.network,
+        field_set.ports,
+        field_set.timezone,
+        field_set.working_directory,
+    )
+    for field in configurable:
+        # No network is what an image has that can have none.
+        if field.alias not in library_os.honours and field.value and field.value not in (field.default, "none"):
+            raise UnikernelBuildError(f"{origin}: the `{field.alias}` field means nothing to {name}: leave it out.")
+    memory = field_set.memory.bytes
+    if memory is not None and memory < library_os.minimum_memory:
+        raise UnikernelBuildError(
+            f"{origin}: the `memory` field is {field_set.memory.value}, and {name} needs {library_os.minimum_memory >> 20}M at least."
+        )
+    arguments = tuple(field_set.args.value or ())
+    environment: dict[str, str] = dict(field_set.env.value or {})
+    try:
+        check_words(library_os, arguments, environment)
+        if not library_os.command_line.in_image:
+            render_command_line(library_os, "", arguments, environment)
+    except UnikernelError as error:
+        raise UnikernelBuildError(f"{origin}: {error}") from error
+
+
+async def find_inputs(
+    origin: Address, resolved: ResolvedLibraryOs, searched: tuple[str, ...], env_target: EnvironmentTarget
+) -> FoundInputs:
+    """Raises UnikernelBuildError that says what is missing, where it is published, and how to declare it."""
+    library_os = resolved.description
+    names = sorted(name for name, item in library_os.inputs.items() if name not in resolved.inputs and item.default)
+    found = await engine.find_binaries(
+        BinaryPathRequest(binary_name=library_os.inputs[name].default, search_path=searched) for name in names
+    )
+    on_path = {name: paths.first_path.path for name, paths in zip(names, found) if paths.first_path is not None}
+    missing = sorted(set(library_os.inputs) - set(resolved.inputs) - set(on_path))
+    if missing:
+        raise UnikernelBuildError(f"{origin}: {_missing(library_os, missing, searched)}")
+    fingerprint = ""
+    if on_path:
+        fingerprint = await probe_host(
+            await host_probe(searched, env_target.executable_search_path_cache_scope()),
+            ["files", *on_path.values()],
+            search_path=searched,
+            description=f"Fingerprint the tools of {library_os.name}",
+        )
+    declared = {name: f"{_INPUTS}/{name}/{file.path}" for name, file in resolved.inputs.items()}
+    return FoundInputs(FrozenDict({**on_path, **declared}), fingerprint)
+
+
+def _missing(library_os: LibraryOs, missing: Iterable[str], searched: Iterable[str]) -> str:
+    wanted = []
+    for name in missing:
+        item = library_os.inputs[name]
+        if item.default:
+            wanted.append(f"{item.default} ({item.what}), not found on {':'.join(searched)}")
+        else:
+            wanted.append(f"{name}, {item.what}")
+    declaration = ", ".join(f'"{name}": ":..."' for name in missing)
+    return (
+        f"{library_os.name} needs {'; '.join(wanted)}. Published as: {library_os.published}. Declare what you have in a target: "
+        f'{LibraryOsTarget.alias}(name="{library_os.name}", inputs={{{declaration}}}).'
+    )
 
 
 async def _text(target: Target) -> str:
@@ -102,7 +265,7 @@ async def _text(target: Target) -> str:
     return (await engine.file_content(hydrated.snapshot.digest, path)).decode(errors="replace")
 
 
-async def _input_file(owner: Address, name: str, address: str) -> InputFile:
+async def _input_file(owner: Address, name: str, address: str, is_program: bool) -> InputFile:
     origin = f"{owner}: the `inputs` field: {name}"
     targets = await engine.find_targets(
         UnparsedAddressInputs([address], owning_address=owner, description_of_origin=f"the `inputs` field of {owner}")
@@ -119,6 +282,9 @@ async def _input_file(owner: Address, name: str, address: str) -> InputFile:
     files = [entry for entry in await engine.digest_entries(digest) if isinstance(entry, FileEntry)]
     if len(files) != 1:
         raise UnikernelBuildError(f"{origin}: {target.address} has {len(files)} files; name a target with one.")
+    if is_program and not files[0].is_executable:
+        # What is downloaded has no mode.
+        digest = await engine.create_digest([dataclasses.replace(files[0], is_executable=True)])
     return InputFile(digest, files[0].path, files[0].file_digest.fingerprint)
 
 

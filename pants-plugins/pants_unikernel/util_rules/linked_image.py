@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from pants.backend.cc.subsystems.compiler import CCSubsystem
+from pants.backend.cc.target_types import CCSourceField
 from pants.core.util_rules.environments import EnvironmentTarget
-from pants.core.util_rules.system_binaries import BinaryPathRequest
-from pants.engine.fs import FileContent
-from pants.engine.process import ProcessCacheScope
+from pants.engine.fs import Digest, Directory, FileContent, Snapshot
+from pants.engine.process import Process, ProcessCacheScope
 from pants.engine.rules import Rule, collect_rules, rule
 from pants.engine.target import Target
 from pants.engine.unions import UnionRule
@@ -19,8 +20,14 @@ from pants.util.frozendict import FrozenDict
 from pants.util.logging import LogLevel
 
 from pants_unikernel import engine
-from pants_unikernel.cc.compile import compile_objects, data_sources_request
-from pants_unikernel.cc.link import link_binary
+from pants_unikernel.cc.compile import (
+    CompiledObjects,
+    CompileOptions,
+    compile_made_source,
+    compile_objects,
+    data_sources_request,
+)
+from pants_unikernel.cc.link import LinkOptions, link_binary
 from pants_unikernel.cc.package_binary import CCBinaryFieldSet
 from pants_unikernel.cc.target_types import CCBinaryTarget
 from pants_unikernel.cc.toolchain import (
@@ -32,17 +39,22 @@ from pants_unikernel.cc.toolchain import (
     probe_host,
 )
 from pants_unikernel.image_types import BuiltImage, LinkedImageRequest, UnikernelImageFieldSet
-from pants_unikernel.library_os_target import LibraryOsTarget
 from pants_unikernel.subsystems.toolkit import Toolkit, toolkit_process
 from pants_unikernel.util_rules.failures import UnikernelBuildError, run_step, run_steps
 from pants_unikernel.util_rules.image import built_image, image_spec
-from pants_unikernel.util_rules.library_os import LibraryOsTargets, ResolvedLibraryOs, resolve_library_os
+from pants_unikernel.util_rules.library_os import (
+    FoundInputs,
+    LibraryOsTargets,
+    ResolvedLibraryOs,
+    check_fields,
+    find_inputs,
+    is_own_file,
+    resolve_library_os,
+)
 from pants_unikernel.util_rules.sbom import sbom_process
 from unikernel import __version__
-from unikernel.errors import UnikernelError
 from unikernel.image.spec import Network
-from unikernel.library_os.command_line import render_command_line
-from unikernel.library_os.description import LibraryOs, Link
+from unikernel.library_os.description import Generate, LibraryOs, Link
 from unikernel.sbom.component import Component, ComponentKind
 from unikernel.sbom.inventory import Inventory
 from unikernel.signing.files import manifest_path
@@ -52,84 +64,43 @@ _PROGRAM = "program"
 _SPEC = "image-spec.json"
 _DESCRIPTION = "compiler.json"
 _LIBRARY_OS = "library-os.yaml"
-_INPUTS = "__inputs"
-
-
-def check_fields(field_set: UnikernelImageFieldSet, library_os: LibraryOs) -> None:
-    """Raises UnikernelBuildError for what the library OS has no use for, or no way to be told."""
-    name, origin = library_os.name, field_set.address
-    without_use = (
-        field_set.executable,
-        field_set.files,
-        field_set.gateway,
-        field_set.hostname,
-        field_set.ip_address,
-        field_set.kernel_config,
-        field_set.kernel_parameters,
-        field_set.nameservers,
-        field_set.timezone,
-        field_set.working_directory,
-    )
-    for item in (*without_use, *(() if _has_network(library_os) else (field_set.network, field_set.ports))):
-        if item.value and item.value not in (item.default, "none"):
-            raise UnikernelBuildError(f"{origin}: the `{item.alias}` field means nothing to {name}: leave it out.")
-    if field_set.cpus.value > 1 and not library_os.limits.threads:
-        raise UnikernelBuildError(f"{origin}: the `cpus` field is {field_set.cpus.value}, and {name} has no threads: leave it out.")
-    memory = field_set.memory.bytes
-    if memory is not None and memory < library_os.minimum_memory:
-        raise UnikernelBuildError(
-            f"{origin}: the `memory` field is {field_set.memory.value}, and {name} needs {library_os.minimum_memory >> 20}M at least."
-        )
-    try:
-        render_command_line(library_os, "", field_set.args.value or (), dict(field_set.env.value or {}))
-    except UnikernelError as error:
-        raise UnikernelBuildError(f"{origin}: {error}") from error
+_GENERATED = "__generated"
 
 
 def _outside(flags: Iterable[str]) -> list[str]:
     """The flags that say what of this machine is read: those with inputs in them name files that are part of the cache's key already."""
-    return [flag for flag in flags if _INPUTS not in flag]
+    return [flag for flag in flags if not is_own_file(flag)]
 
 
-def _has_network(library_os: LibraryOs) -> bool:
-    return any(machine.network_device for machine in library_os.machines.values())
+@dataclass(frozen=True)
+class _Program:
+    """What is compiled: `targets` are sources and what they may read."""
+
+    name: str
+    targets: tuple[Target, ...]
+    compile_options: CompileOptions = CompileOptions()
+    link_options: LinkOptions = LinkOptions()
 
 
-async def _sources(field_set: UnikernelImageFieldSet, library_os: LibraryOs) -> Target:
+async def _find_program(field_set: UnikernelImageFieldSet, library_os: LibraryOs) -> _Program:
+    """Of a `cc_binary`, or of `cc_sources` that are a program only with this library OS."""
     targets = await engine.find_targets(field_set.app.to_unparsed_address_inputs())
-    for target in targets:
-        if len(targets) == 1 and CCBinaryFieldSet.is_applicable(target):
-            return target
+    if len(targets) == 1 and CCBinaryFieldSet.is_applicable(targets[0]):
+        binary = CCBinaryFieldSet.create(targets[0])
+        transitive = await engine.transitive_targets([binary.address])
+        return _Program(str(binary.address), tuple(transitive.dependencies), binary.compile_options, binary.link_options)
+    if targets and all(target.has_field(CCSourceField) for target in targets):
+        transitive = await engine.transitive_targets(target.address for target in targets)
+        return _Program(str(targets[0].address.maybe_convert_to_target_generator()), tuple(transitive.closure))
     found = f"{targets[0].address}, a `{targets[0].alias}`" if len(targets) == 1 else f"{len(targets)} targets"
     raise UnikernelBuildError(
         f"{field_set.address}: the `app` field names {found}, and {library_os.name} takes sources, which it compiles itself: name a "
-        f"`{CCBinaryTarget.alias}`."
+        f"`{CCBinaryTarget.alias}` or `cc_sources`."
     )
 
 
-async def _find_tools(field_set: UnikernelImageFieldSet, resolved: ResolvedLibraryOs, searched: tuple[str, ...]) -> dict[str, str]:
-    """The paths of the library OS's inputs, by name: in a process's sandbox for those that a target brings.
-
-    Raises UnikernelBuildError that says what is missing and where it is published.
-    """
-    library_os = resolved.description
-    names = sorted(set(library_os.inputs) - set(resolved.inputs))
-    found = await engine.find_binaries(
-        BinaryPathRequest(binary_name=library_os.inputs[name].default or name, search_path=searched) for name in names
-    )
-    missing = [name for name, paths in zip(names, found) if paths.first_path is None]
-    if missing:
-        wanted = ", ".join(f"{library_os.inputs[name].default or name} ({library_os.inputs[name].what})" for name in missing)
-        raise UnikernelBuildError(
-            f"{field_set.address}: {library_os.name} needs {wanted}, not found on {':'.join(searched)}. Such are published as: "
-            f"{library_os.published}. A `{LibraryOsTarget.alias}` target can name others as its `inputs`."
-        )
-    on_path = {name: paths.first_path.path for name, paths in zip(names, found) if paths.first_path is not None}
-    return {**on_path, **{name: f"{_INPUTS}/{name}/{file.path}" for name, file in resolved.inputs.items()}}
-
-
-def _components(app: Target, library_os: LibraryOs, version: str, files: Iterable[dict[str, str]]) -> Iterable[Component]:
-    yield Component(ComponentKind.APPLICATION, str(app.address))
+def _components(app: str, library_os: LibraryOs, version: str, files: Iterable[dict[str, str]]) -> Iterable[Component]:
+    yield Component(ComponentKind.APPLICATION, app)
     yield Component(ComponentKind.OPERATING_SYSTEM, library_os.name, version, licenses=(library_os.license,))
     for file in files:
         name = file["path"].rpartition("/")[2]
@@ -137,10 +108,12 @@ def _components(app: Target, library_os: LibraryOs, version: str, files: Iterabl
 
 
 async def _toolchain(
-    resolved: ResolvedLibraryOs, link: Link, tools: Mapping[str, str], searched: tuple[str, ...], env_target: EnvironmentTarget
+    resolved: ResolvedLibraryOs, link: Link, tools: FoundInputs, searched: tuple[str, ...], env_target: EnvironmentTarget
 ) -> CCToolchain:
-    compiler = tools[link.compiler]
-    compile_flags, link_flags = (tuple(flag.format(**tools) for flag in flags) for flags in (link.compile_flags, link.link_flags))
+    compiler = tools.paths[link.compiler]
+    compile_flags, link_flags = (
+        tuple(flag.format(**tools.paths) for flag in flags) for flags in (link.compile_flags, link.link_flags)
+    )
     return CCToolchain(
         c_driver=CCDriver(compiler),
         cxx_driver=CCDriver(None, f"{resolved.description.name} has no C++ compiler: its description names one for C."),
@@ -151,21 +124,22 @@ async def _toolchain(
             description=f"Fingerprint {compiler}",
         ),
         search_path=searched,
-        immutable_inputs=FrozenDict({f"{_INPUTS}/{name}": file.digest for name, file in resolved.inputs.items()}),
+        immutable_inputs=FrozenDict(resolved.immutable_inputs),
         c_flags=(*DEFAULT_COMPILE_FLAGS, *compile_flags),
         link_flags=link_flags,
     )
 
 
 async def _describe_compiler(
-    compiler: str, toolchain: CCToolchain, library_os: str, origin: str, toolkit: Toolkit
+    link: Link, tools: FoundInputs, toolchain: CCToolchain, library_os: str, origin: str, toolkit: Toolkit
 ) -> dict[str, Any]:
     """Which files of this machine it links with: see unikernel.host.compiler."""
     process = await toolkit_process(
         toolkit,
         [
             "describe-compiler",
-            f"--compiler={compiler}",
+            f"--compiler={tools.paths[link.compiler]}",
+            *(f"--version-command={word.format(**tools.paths)}" for word in link.version),
             *(f"--flag={flag}" for flag in toolchain.link_flags),
             f"--output={_DESCRIPTION}",
         ],
@@ -180,6 +154,44 @@ async def _describe_compiler(
     return json.loads(await engine.file_content((await run_step(process, origin)).output_digest, _DESCRIPTION))
 
 
+@dataclass(frozen=True)
+class _GeneratedSource:
+    path: str
+    digest: Digest
+
+
+async def _generated_source(
+    generate: Generate, field_set: UnikernelImageFieldSet, data: Snapshot, tools: FoundInputs, toolchain: CCToolchain
+) -> _GeneratedSource:
+    """The source that the library OS's tool makes of a document: the application's own, if it brings one."""
+    origin = str(field_set.address)
+    own = [path for path in data.files if path.rpartition("/")[2] == generate.document]
+    if len(own) > 1:
+        raise UnikernelBuildError(f"{origin}: the application brings {' and '.join(own)}, and one {generate.document} is used.")
+    if own:
+        document, digest = own[0], data.digest
+    else:
+        network = generate.network if field_set.network.value != "none" else ""
+        document = generate.document
+        digest = await engine.create_digest([FileContent(document, generate.text.format(network=network).encode())])
+    path = f"{_GENERATED}/{generate.source}"
+    place = {**tools.paths, "document": document, "source": path}
+    result = await engine.run_fallible_process(
+        Process(
+            [word.format(**place) for word in generate.command],
+            env={**toolchain.process_env(), "UNIKERNEL_TOOLS": tools.fingerprint},
+            input_digest=await engine.merge_digests([digest, await engine.create_digest([Directory(_GENERATED)])]),
+            immutable_input_digests=toolchain.immutable_inputs,
+            output_files=[path],
+            description=f"Make {generate.source} of {document} for {origin}",
+        )
+    )
+    printed = (result.stdout + result.stderr).decode(errors="replace").strip()
+    if result.exit_code != 0:
+        raise UnikernelBuildError(f"{origin}: {generate.source} cannot be made of {document}: {printed}")
+    return _GeneratedSource(path, result.output_digest)
+
+
 @rule(desc="Link an image with a library OS", level=LogLevel.DEBUG)
 async def build_linked_image(
     request: LinkedImageRequest, library_oses: LibraryOsTargets, cc: CCSubsystem, env_target: EnvironmentTarget, toolkit: Toolkit
@@ -191,32 +203,34 @@ async def build_linked_image(
     link = library_os.build
     assert isinstance(link, Link)
     check_fields(field_set, library_os)
-    app = await _sources(field_set, library_os)
-    binary_fields = CCBinaryFieldSet.create(app)
+    app = await _find_program(field_set, library_os)
 
     searched = await expand_search_paths(cc.search_paths)
-    tools = await _find_tools(field_set, resolved, searched)
+    tools = await find_inputs(field_set.address, resolved, searched, env_target)
     toolchain = await _toolchain(resolved, link, tools, searched, env_target)
-    transitive = await engine.transitive_targets([app.address])
-    objects = await compile_objects(transitive.dependencies, toolchain, binary_fields.compile_options, needed_by=origin)
+    objects = await compile_objects(app.targets, toolchain, app.compile_options, needed_by=origin)
     if not objects.units:
-        raise UnikernelBuildError(f"{origin}: the `app` field names {app.address}, which has no sources in its dependencies.")
-    data = await engine.source_files(data_sources_request(transitive.dependencies))
+        raise UnikernelBuildError(f"{origin}: the `app` field names {app.name}, which has no sources in its dependencies.")
+    data = await engine.source_files(data_sources_request(app.targets))
+    if link.generate is not None:
+        source = await _generated_source(link.generate, field_set, data.snapshot, tools, toolchain)
+        made = await compile_made_source(source.path, source.digest, toolchain, needed_by=origin)
+        objects = CompiledObjects(await engine.merge_digests([objects.digest, made.digest]), (*objects.units, *made.units))
     program = await link_binary(
         objects,
         toolchain,
-        binary_fields.link_options,
+        app.link_options,
         output_path=_PROGRAM,
         needed_by=origin,
         input_digest=data.snapshot.digest,
         provider=library_os.name,
     )
-    described = await _describe_compiler(tools[link.compiler], toolchain, library_os.name, origin, toolkit)
-    version = described["libc_version"] or described["version"]
+    described = await _describe_compiler(link, tools, toolchain, library_os.name, origin, toolkit)
+    version = resolved.version or described["library_version"] or described["version"]
 
     path = field_set.output_path.value_or_default(file_ending="elf")
     spec = dataclasses.replace(image_spec(field_set), tools={"compiler": described["version"]})
-    if not _has_network(library_os):
+    if "network" not in library_os.honours:
         spec = dataclasses.replace(spec, network=Network(mode="none"))
     documents = [FileContent(_SPEC, spec.to_json().encode())]
     if resolved.text:
@@ -230,7 +244,7 @@ async def build_linked_image(
             f"--program={program.path}",
             f"--version={version}",
             *(f"--input=library {file['path']}={file['sha256']}" for file in described["files"]),
-            f"--objcopy={tools[link.objcopy]}",
+            f"--objcopy={tools.paths[link.objcopy]}",
             f"--output={path}",
         ],
         description=f"Put the manifest into {origin}",
@@ -238,10 +252,10 @@ async def build_linked_image(
         immutable_input_digests=toolchain.immutable_inputs,
         output_files=[path, manifest_path(path)],
     )
-    inventory = Inventory(origin, [*_components(app, library_os, version, described["files"])], __version__)
+    inventory = Inventory(origin, [*_components(app.name, library_os, version, described["files"])], __version__)
     results = await run_steps([stamp, await sbom_process(inventory, path, toolkit)], origin)
     linked = await engine.file_digest(program.digest, program.path)
-    inputs = [Artifact(f"app {app.address}", linked.fingerprint)]
+    inputs = [Artifact(f"app {app.name}", linked.fingerprint)]
     inputs += [Artifact(f"{library_os.name} {name}", file.sha256) for name, file in resolved.inputs.items()]
     return await built_image(path, [result.output_digest for result in results], inputs)
 

@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Callable
 
 from pants.backend.python.subsystems.setup import PythonSetup
 from pants.backend.python.util_rules.interpreter_constraints import InterpreterConstraints
@@ -19,6 +19,7 @@ from pants.engine.process import ProcessCacheScope
 from pants.engine.target import HydrateSourcesRequest, SourcesField, Target
 
 from pants_unikernel import engine
+from pants_unikernel.image_types import UnikernelImageFieldSet
 from pants_unikernel.subsystems.toolkit import Toolkit, toolkit_process
 from pants_unikernel.target_types import UnikernelImageAppField, UnikernelImageFilesField
 from pants_unikernel.util_rules.failures import UnikernelBuildError, run_step
@@ -27,6 +28,8 @@ from unikernel.rootfs.files import PlacedFile, to_json
 from unikernel.rootfs.layer import LayerIndex
 
 _ARTIFACTS = "artifacts"
+# Large, the same for many images, and seldom changed: Pants lays them out once, and not for each image anew.
+_SHARED_LAYERS = ("python", "distributions", "libraries")
 _RUNTIME = "__python"
 MACHINE = "x86_64"
 
@@ -60,6 +63,58 @@ class PackagedApp:
     constraints: InterpreterConstraints | None
 
 
+@dataclass(frozen=True)
+class PlacedLayers:
+    """The layers as inputs of a process: `paths` of their archives, in order."""
+
+    paths: tuple[str, ...]
+    digest: Digest
+    immutable_inputs: dict[str, Digest]
+
+
+async def rootfs_layers(
+    field_set: UnikernelImageFieldSet,
+    app: PackagedApp,
+    toolkit: Toolkit,
+    toolchain: LinkToolchain,
+    *,
+    machine: str = MACHINE,
+    check: Callable[[dict[str, Any]], None] | None = None,
+    only_program: bool = False,
+) -> list[RootfsLayer]:
+    """The layers in the order in which they are laid over each other: a later one replaces files of an earlier one.
+
+    `check` gets the facts of the application's layer, and raises what is wrong with them, before the others are laid out. Of an image
+    that has no file system in it, there is the application's layer only.
+    """
+    origin = str(field_set.address)
+    runtime = None
+    if app.constraints is not None:
+        runtime = await capture_python_runtime(app.constraints, origin, toolkit)
+    application = await lay_out_application(app, field_set.executable.value, runtime, origin, toolkit, toolchain, machine=machine)
+    if check is not None:
+        check((await read_indexes([application.layer]))[0].facts)
+    layers = [application.layer]
+    if only_program:
+        return layers
+    if application.distributions is not None and runtime is not None:
+        layers.append(await distributions_layer(application.distributions, runtime, origin, toolkit))
+        layers.append(await python_layer(runtime, origin, toolkit, toolchain))
+    files = await files_layer(field_set.files, toolkit, machine=machine)
+    libraries = await libraries_layer([*layers, *([files] if files else [])], origin, toolkit, machine=machine)
+    return [*layers, *([libraries] if libraries else []), *([files] if files else [])]
+
+
+async def place_layers(layers: Iterable[RootfsLayer]) -> PlacedLayers:
+    layers = tuple(layers)
+    directories = {layer.name: f"__{layer.name}" for layer in layers if layer.name in _SHARED_LAYERS}
+    return PlacedLayers(
+        tuple(os.path.join(directories.get(layer.name, ""), layer.archive) for layer in layers),
+        await engine.merge_digests(layer.digest for layer in layers if layer.name not in directories),
+        {directories[layer.name]: layer.digest for layer in layers if layer.name in directories},
+    )
+
+
 # --- the application, packaged ------------------------------------------------------------------------------------
 
 
@@ -70,12 +125,16 @@ async def package_app(field: UnikernelImageAppField, python_setup: PythonSetup) 
         raise UnikernelBuildError(
             f"{field.address}: the `app` field names {field.value}, which stands for {len(targets)} targets; name one of them."
         )
-    target = targets[0]
-    package = (await package_targets(targets, field.address, field.alias))[0]
+    return await package_app_target(targets[0], field.address, field.alias, python_setup)
+
+
+async def package_app_target(target: Target, owner: Address, field: str, python_setup: PythonSetup) -> PackagedApp:
+    """`owner` and its `field` name the target, in errors."""
+    (package,) = await package_targets([target], owner, field)
     paths = tuple(artifact.relpath for artifact in package.artifacts if artifact.relpath)
     if not paths:
         raise UnikernelBuildError(
-            f"{field.address}: the `app` field names {target.address}, a `{target.alias}`, which is packaged without writing a file; "
+            f"{owner}: the `{field}` field names {target.address}, a `{target.alias}`, which is packaged without writing a file; "
             "name a target that writes a program, a PEX or an archive."
         )
     closure = await engine.transitive_targets([target.address], include_special_cased_deps=True)
@@ -142,23 +201,26 @@ async def python_layer(runtime: PythonRuntime, origin: str, toolkit: Toolkit, to
 
 
 @dataclass(frozen=True)
-class ApplicationLayers:
-    """`distributions` is there for a PEX."""
+class LaidOutApplication:
+    """`distributions` are a PEX's as it has them: one archive in a digest."""
 
-    application: RootfsLayer
-    distributions: RootfsLayer | None
+    layer: RootfsLayer
+    distributions: Digest | None
 
 
-async def application_layers(
+async def lay_out_application(
     app: PackagedApp,
     executable: str | None,
     runtime: PythonRuntime | None,
     origin: str,
     toolkit: Toolkit,
     toolchain: LinkToolchain,
-) -> ApplicationLayers:
-    argv = ["application-layer", f"--root={_ARTIFACTS}", f"--machine={MACHINE}", "--output=application.cpio"]
-    argv += [f"--strip={toolchain.paths['strip']}"]
+    *,
+    machine: str = MACHINE,
+) -> LaidOutApplication:
+    argv = ["application-layer", f"--root={_ARTIFACTS}", f"--machine={machine}", "--output=application.cpio"]
+    # The host's strip knows programs for the host.
+    argv += [f"--strip={toolchain.paths['strip']}"] if machine == MACHINE else []
     argv += [f"--artifact={path}" for path in app.paths]
     argv += [f"--executable={executable}"] if executable is not None else []
     argv += [f"--runtime={_RUNTIME}"] if runtime is not None else []
@@ -175,14 +237,11 @@ async def application_layers(
     outputs = await engine.digest_entries(result.output_digest)
     entries = {entry.path: entry for entry in outputs if isinstance(entry, FileEntry)}
     distributions = entries.pop("distributions.tar", None)
-    application = RootfsLayer("application", await engine.create_digest(entries.values()))
-    if distributions is None or runtime is None:
-        return ApplicationLayers(application, None)
-    raw = await engine.create_digest([distributions])
-    return ApplicationLayers(application, await _distributions_layer(raw, runtime, origin, toolkit))
+    layer = RootfsLayer("application", await engine.create_digest(entries.values()))
+    return LaidOutApplication(layer, await engine.create_digest([distributions]) if distributions is not None else None)
 
 
-async def _distributions_layer(raw: Digest, runtime: PythonRuntime, origin: str, toolkit: Toolkit) -> RootfsLayer:
+async def distributions_layer(raw: Digest, runtime: PythonRuntime, origin: str, toolkit: Toolkit) -> RootfsLayer:
     process = await toolkit_process(
         toolkit,
         ["distributions-layer", "--distributions=distributions.tar", f"--runtime={_RUNTIME}", "--output=distributions.cpio"],
@@ -205,9 +264,11 @@ async def read_indexes(layers: Iterable[RootfsLayer]) -> list[LayerIndex]:
     return indexes
 
 
-async def libraries_layer(layers: Iterable[RootfsLayer], origin: str, toolkit: Toolkit) -> RootfsLayer | None:
+async def libraries_layer(
+    layers: Iterable[RootfsLayer], origin: str, toolkit: Toolkit, *, machine: str = MACHINE
+) -> RootfsLayer | None:
     """What the layers need and none of them has, from this machine; None when there is nothing."""
-    needs = _unmet_needs(await read_indexes(layers))
+    needs = _unmet_needs(await read_indexes(layers), machine)
     if not needs["needs"] and not needs["loaders"]:
         return None
     content = json.dumps(needs, indent=1, sort_keys=True).encode()
@@ -230,7 +291,7 @@ async def libraries_layer(layers: Iterable[RootfsLayer], origin: str, toolkit: T
     return RootfsLayer("libraries", (await run_step(capture, origin)).output_digest)
 
 
-def _unmet_needs(indexes: Iterable[LayerIndex]) -> dict[str, Any]:
+def _unmet_needs(indexes: Iterable[LayerIndex], machine: str) -> dict[str, Any]:
     indexes = tuple(indexes)
     provides = {soname for index in indexes for soname in index.provides}
     paths = {entry.path for index in indexes for entry in index.entries}
@@ -246,7 +307,7 @@ def _unmet_needs(indexes: Iterable[LayerIndex]) -> dict[str, Any]:
         for loader, needed_by in sorted(index.programs.items()):
             if loader not in paths:
                 loaders.setdefault(loader, needed_by)
-    return {"needs": needs, "searched": searched, "loaders": loaders, "provides": sorted(provides), "machine": MACHINE}
+    return {"needs": needs, "searched": searched, "loaders": loaders, "provides": sorted(provides), "machine": machine}
 
 
 # --- extra files --------------------------------------------------------------------------------------------------
@@ -261,7 +322,7 @@ class _DeclaredFiles:
     is_package: bool
 
 
-async def files_layer(field: UnikernelImageFilesField, toolkit: Toolkit) -> RootfsLayer | None:
+async def files_layer(field: UnikernelImageFilesField, toolkit: Toolkit, *, machine: str = MACHINE) -> RootfsLayer | None:
     if not field.value:
         return None
     placed: list[PlacedFile] = []
@@ -276,7 +337,7 @@ async def files_layer(field: UnikernelImageFilesField, toolkit: Toolkit) -> Root
     digests.append(await engine.create_digest([placement]))
     process = await toolkit_process(
         toolkit,
-        ["files-layer", "--files=files.json", "--root=.", f"--machine={MACHINE}", "--output=files.cpio"],
+        ["files-layer", "--files=files.json", "--root=.", f"--machine={machine}", "--output=files.cpio"],
         description=f"Lay out the extra files of {field.address}",
         input_digest=await engine.merge_digests(digests),
         output_files=["files.cpio", "files.json"],

@@ -17,6 +17,7 @@ from unikernel.linux.steps import add_linux_steps
 from unikernel.scratch import scratch_directory
 
 if TYPE_CHECKING:
+    from unikernel.image.pack import Packer
     from unikernel.signing.verify import Verification
 
 # Modules are imported by the commands that need them: a build runs many short processes.
@@ -26,7 +27,14 @@ Command = Callable[[argparse.Namespace], int]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status: 0, the application's own for `run`, 1 with one line on standard error for what a user can mend."""
-    arguments = _parser().parse_args(argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    # Here, and not by argparse, which takes nothing after options for arguments of what comes before them.
+    end = words.index("--") if "--" in words else len(words)
+    arguments = _parser().parse_args(words[:end])
+    if words[end + 1 :]:
+        if arguments.command is not _run:
+            _parser().error(f"only run takes arguments after --: {' '.join(words[end + 1 :])}")
+        arguments.arguments += words[end + 1 :]
     try:
         return arguments.command(arguments)
     except UnikernelError as error:
@@ -55,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     add_linux_steps(add)
     _add_link(add)
     _add_stamp(add)
+    _add_pack(add)
     return parser
 
 
@@ -212,6 +221,7 @@ def _add_rootfs_steps(add: Callable[..., argparse.ArgumentParser]) -> None:
 
     parser = add("describe-compiler", _describe_compiler, "Describe what a library OS's compiler links with, by digest.")
     parser.add_argument("--compiler", required=True)
+    parser.add_argument("--version-command", action="append", default=[], metavar="WORD")
     parser.add_argument("--flag", action="append", default=[])
     parser.add_argument("--output", type=Path, required=True)
 
@@ -313,7 +323,10 @@ def _describe_compiler(arguments: argparse.Namespace) -> int:
     from unikernel.host.compiler import describe_compiler
 
     with scratch_directory() as scratch:
-        arguments.output.write_text(describe_compiler(arguments.compiler, arguments.flag, Path(scratch)).to_json())
+        description = describe_compiler(
+            arguments.compiler, arguments.flag, Path(scratch), version_command=arguments.version_command
+        )
+        arguments.output.write_text(description.to_json())
     return 0
 
 
@@ -398,4 +411,53 @@ def _stamp(arguments: argparse.Namespace) -> int:
             objcopy=arguments.objcopy,
             description=description,
         )
+    return 0
+
+
+def _add_pack(add: Callable[..., argparse.ArgumentParser]) -> None:
+    parser = add("check-library-os", _check_library_os, "Hold a library OS's kernel and tools against its description.")
+    parser.add_argument("name")
+    _add_library_os(parser)
+
+    parser = add("pack", _pack, "Pack the layers of a root file system with a library OS's kernel or by its tool.")
+    parser.add_argument("--spec", type=Path, required=True, help="what the image is to be, in JSON")
+    _add_library_os(parser)
+    parser.add_argument("--version", required=True, help="of the library OS")
+    parser.add_argument("--layer", type=Path, action="append", default=[])
+    parser.add_argument("--output", type=Path, required=True)
+
+
+def _add_library_os(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--description", type=Path, help="the library OS's; one of those that come along by default")
+    parser.add_argument(
+        "--input", action="append", default=[], metavar="NAME=FILE", help="the library OS's kernel or one of its tools (repeatable)"
+    )
+
+
+def _packer(name: str, arguments: argparse.Namespace, version: str) -> Packer:
+    from unikernel.image.pack import Packer
+    from unikernel.library_os import described_library_os
+    from unikernel.library_os.inputs import check_inputs
+
+    description = arguments.description.read_text() if arguments.description else ""
+    library_os = described_library_os(name, description, str(arguments.description))
+    inputs = {name: Path(path) for name, path in (text.split("=", 1) for text in arguments.input)}
+    check_inputs(library_os, inputs)
+    return Packer(library_os, version, inputs, description)
+
+
+def _check_library_os(arguments: argparse.Namespace) -> int:
+    _packer(arguments.name, arguments, "")
+    return 0
+
+
+def _pack(arguments: argparse.Namespace) -> int:
+    from unikernel.image.pack import pack_image
+    from unikernel.image.spec import ImageSpec
+
+    spec = ImageSpec.read(arguments.spec)
+    packer = _packer(spec.library_os, arguments, arguments.version)
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    with scratch_directory() as scratch:
+        pack_image(spec, packer, layers=arguments.layer, output=arguments.output, scratch=Path(scratch))
     return 0

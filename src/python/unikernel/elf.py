@@ -32,7 +32,9 @@ class ElfKind(str, Enum):
 
 @dataclass(frozen=True)
 class ElfFacts:
-    """`machine` is named as `uname -m` names it; `interpreter` is PT_INTERP; search paths are as written, with $ORIGIN and all."""
+    """`machine` is named as `uname -m` names it; `interpreter` is PT_INTERP; search paths are as written, with $ORIGIN and all.
+    `is_relocatable` tells that it runs at any address (ELF's type ET_DYN).
+    """
 
     kind: ElfKind
     machine: str
@@ -42,6 +44,7 @@ class ElfFacts:
     needed: tuple[str, ...]
     rpath: tuple[str, ...]
     runpath: tuple[str, ...]
+    is_relocatable: bool = False
 
 
 _MACHINES = {
@@ -127,6 +130,7 @@ def _read_elf(elf: ELFFile) -> ElfFacts:
         # The loader ignores DT_RPATH when DT_RUNPATH is there: ld.so(8).
         rpath=() if runpath else tuple(filter(None, rpath)),
         runpath=tuple(filter(None, runpath)),
+        is_relocatable=elf.header.e_type == "ET_DYN",
     )
 
 

@@ -15,6 +15,7 @@ from unikernel.errors import UnikernelError
 from unikernel.host.packages import packages_of
 
 _TRACED_FILE = re.compile(r"^\(?(?P<path>/[^()\s]+)")
+_VERSION = re.compile(r"\bv?(\d+(?:\.\d+)+[\w.+-]*)")
 _EMPTY_PROGRAM = "int main(void) { return 0; }\n"
 
 
@@ -30,10 +31,10 @@ class LinkedFile:
 
 @dataclass(frozen=True)
 class CompilerDescription:
-    """`version` is the first line of what the compiler says of itself; `libc_version` that of its C library's package."""
+    """`version` is the first line of what the compiler says of itself; `library_version` is the library OS's, as far as it is known."""
 
     version: str
-    libc_version: str
+    library_version: str
     files: tuple[LinkedFile, ...]
 
     def to_json(self) -> str:
@@ -42,15 +43,22 @@ class CompilerDescription:
     @classmethod
     def from_json(cls, text: str) -> CompilerDescription:
         document = json.loads(text)
-        return cls(document["version"], document["libc_version"], tuple(LinkedFile(**file) for file in document["files"]))
+        return cls(document["version"], document["library_version"], tuple(LinkedFile(**file) for file in document["files"]))
 
 
-def describe_compiler(compiler: str, flags: Sequence[str], scratch: Path) -> CompilerDescription:
-    """Raises UnikernelError when the compiler does not link an empty program with these flags."""
+def describe_compiler(
+    compiler: str, flags: Sequence[str], scratch: Path, *, version_command: Sequence[str] = ()
+) -> CompilerDescription:
+    """`version_command` prints the version of the library OS that is linked with.
+
+    Raises UnikernelError when the compiler does not link an empty program with these flags.
+    """
     source = scratch / "empty.c"
     source.write_text(_EMPTY_PROGRAM)
     version = _output([compiler, "--version"]).splitlines()[:1]
-    trace = _output([compiler, *flags, str(source), "-o", str(scratch / "empty"), "-Wl,--trace"])
+    # A library OS may call functions that only an application has.
+    link = [*flags, str(source), "-o", str(scratch / "empty"), "-Wl,--trace", "-Wl,--unresolved-symbols=ignore-all"]
+    trace = _output([compiler, *link])
     matches = (_TRACED_FILE.match(line) for line in trace.splitlines())
     found = {os.path.realpath(match["path"]) for match in matches if match}
     paths = sorted(
@@ -62,8 +70,21 @@ def describe_compiler(compiler: str, flags: Sequence[str], scratch: Path) -> Com
         package = packages.get(path)
         purl, package_version = (package.purl, package.version) if package is not None else ("", "")
         files.append(LinkedFile(path, file_sha256(Path(path)), purl, package_version))
-    libc_version = next((file.version for file in files if os.path.basename(file.path) == "libc.a"), "")
-    return CompilerDescription("".join(version), libc_version, tuple(files))
+    if version_command:
+        library_version = _printed_version(version_command)
+    else:
+        library_version = next((file.version for file in files if os.path.basename(file.path) == "libc.a"), "")
+    return CompilerDescription("".join(version), library_version, tuple(files))
+
+
+def _printed_version(command: Sequence[str]) -> str:
+    """The first word that looks like a version, whatever the command's status."""
+    try:
+        result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise UnikernelError(f"{command[0]} cannot be run: {error.strerror}.") from error
+    match = _VERSION.search(result.stdout)
+    return match[1] if match else ""
 
 
 def _output(command: Sequence[str]) -> str:

@@ -19,7 +19,7 @@ def test_what_a_compiler_links_with_is_described_by_digest(tmp_path: Path) -> No
     assert libc.sha256 == file_sha256(Path(libc.path))
     # On a machine whose packages dpkg knows.
     assert not shutil.which("dpkg-query") or libc.purl.startswith("pkg:deb/")
-    assert description.libc_version == libc.version
+    assert description.library_version == libc.version
     assert CompilerDescription.from_json(description.to_json()) == description
 
 

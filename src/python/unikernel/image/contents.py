@@ -6,7 +6,9 @@ import hashlib
 import mmap
 from pathlib import Path
 
+from unikernel.blocks import copy_bytes
 from unikernel.errors import UnikernelError
+from unikernel.image.attachment import ROOTFS_SECTION, read_section, read_trailer
 from unikernel.image.manifest import rootfs_sha256
 from unikernel.image.manifest_pb2 import Manifest
 from unikernel.rootfs.cpio import MAGIC, PAGE
@@ -19,6 +21,9 @@ def check_contents(image: Path, manifest: Manifest) -> None:
         raise UnikernelError(
             f"The manifest of {image} contradicts itself: its root file system's digest is not that of its layers."
         )
+    if manifest.rootfs.packed_sha256:
+        _check_packed(image, manifest)
+        return
     with image.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
         position = first_archive(content)
         for layer in layers:
@@ -28,6 +33,28 @@ def check_contents(image: Path, manifest: Manifest) -> None:
             position = -(-end // PAGE) * PAGE
         if content.find(manifest.command_line.encode() + b"\0") < 0:
             raise UnikernelError(f"The command line in {image} is not the one that its manifest describes.")
+
+
+def _check_packed(image: Path, manifest: Manifest) -> None:
+    """What was packed is in a section, in an image that is a kernel, and all but the trailer, in one that is a disk."""
+    with image.open("rb") as stream:
+        trailer = read_trailer(stream)
+    packed = _Digest()
+    if trailer is None:
+        read_section(image, ROOTFS_SECTION, packed)
+    else:
+        with image.open("rb") as stream:
+            copy_bytes(stream, packed, manifest.rootfs.packed_size)
+    if packed.sha256.hexdigest() != manifest.rootfs.packed_sha256:
+        raise UnikernelError(f"What is packed in {image} is not what its manifest describes.")
+
+
+class _Digest:
+    def __init__(self) -> None:
+        self.sha256 = hashlib.sha256()
+
+    def write(self, data: bytes) -> None:
+        self.sha256.update(data)
 
 
 def first_archive(content: bytes | mmap.mmap) -> int:

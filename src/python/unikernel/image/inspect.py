@@ -21,6 +21,11 @@ def describe(manifest: Manifest, image: Path) -> str:
         ("kit", manifest.library_os.kit_sha256),
         ("rootfs", f"{manifest.rootfs.sha256} ({manifest.rootfs.size} bytes)"),
         *((f"  {layer.name}", f"{layer.sha256} ({layer.size} bytes)") for layer in manifest.rootfs.layers),
+        (
+            "  packed",
+            f"{manifest.rootfs.packed_sha256} ({manifest.rootfs.packed_size} bytes)" if manifest.rootfs.packed_sha256 else "",
+        ),
+        ("reproducible", "no: its packer gives other bytes each time" if manifest.not_reproducible else ""),
         ("command line", manifest.command_line),
         ("program", manifest.start.program),
         ("arguments", shlex.join(manifest.start.arguments)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from unikernel.errors import UnikernelError
 from unikernel.image.spec import format_size
@@ -37,23 +38,42 @@ def check_needs(indexes: Sequence[LayerIndex]) -> None:
         )
 
 
-def choose_memory(declared: int | None, size: int, indexes: Sequence[LayerIndex]) -> int:
-    """The image's memory in bytes. Raises UnikernelError when the rootfs fits neither the declared memory nor a kernel image.
+@dataclass(frozen=True)
+class MemoryNeeds:
+    """What an image needs beside its application: `kernel` is in bytes, and `copies` is how often the root file system is in memory."""
 
-    `size` is that of the archives, in bytes: they become the files as they are, and stay in memory.
+    kernel: int = KERNEL_MEMORY
+    copies: int = 1
+
+    def of(self, size: int, entries: int) -> int:
+        """Bytes, for archives of `size` bytes with so many entries."""
+        return math.ceil(size * self.copies * (1 + _PAGE_SHARE)) + (entries * _ENTRY_MEMORY if self.copies else 0) + self.kernel
+
+
+LINUX_NEEDS = MemoryNeeds()
+
+
+def choose_memory(declared: int | None, size: int, indexes: Sequence[LayerIndex], needs: MemoryNeeds = LINUX_NEEDS) -> int:
+    """The image's memory in bytes. Raises UnikernelError when the rootfs does not fit the declared memory.
+
+    `size` is that of the archives, in bytes.
     """
+    needed = needs.of(size, sum(len(index.entries) for index in indexes))
+    if declared is None:
+        return math.ceil((needed + _SPARE_MEMORY) / _MEMORY_STEP) * _MEMORY_STEP
+    if declared < needed:
+        files = math.ceil(size * needs.copies)
+        raise UnikernelError(
+            f"memory: {declared // 2**20} MiB are too small for this root file system, which needs at least {format_size(needed)} to "
+            f"boot, and what the application takes on top ({format_size(files)} of files, {format_size(needed - files)} for the kernel)."
+        )
+    return declared
+
+
+def check_linkable(size: int) -> None:
+    """Raises UnikernelError when archives of this size cannot be linked with a Linux kernel."""
     if size > LARGEST_ROOTFS:
         raise UnikernelError(
             f"The root file system is {size / 10**6:.0f} MB, and at most {LARGEST_ROOTFS // 10**6} MB can be linked with a kernel: "
             "leave out what the application does not need, or fetch large data at run time."
         )
-    entries = sum(len(index.entries) for index in indexes)
-    needed = math.ceil(size * (1 + _PAGE_SHARE)) + entries * _ENTRY_MEMORY + KERNEL_MEMORY
-    if declared is None:
-        return math.ceil((needed + _SPARE_MEMORY) / _MEMORY_STEP) * _MEMORY_STEP
-    if declared < needed:
-        raise UnikernelError(
-            f"memory: {declared // 2**20} MiB are too small for this root file system, which needs at least {format_size(needed)} to "
-            f"boot, and what the application takes on top ({format_size(size)} of files, {format_size(needed - size)} for the kernel)."
-        )
-    return declared

@@ -5,7 +5,7 @@ import stat
 import pytest
 
 from unikernel.errors import UnikernelError
-from unikernel.image.limits import KERNEL_MEMORY, LARGEST_ROOTFS, check_needs, choose_memory
+from unikernel.image.limits import KERNEL_MEMORY, LARGEST_ROOTFS, MemoryNeeds, check_linkable, check_needs, choose_memory
 from unikernel.rootfs.layer import IndexEntry, LayerIndex
 
 _MIB = 2**20
@@ -55,7 +55,14 @@ def test_declared_memory_is_taken_when_it_suffices() -> None:
     assert "48 MiB of files, 19 MiB for the kernel" in str(caught.value)
 
 
-@pytest.mark.parametrize("declared", [None, 2**40])
-def test_a_root_file_system_that_no_kernel_can_hold_is_refused(declared: int | None) -> None:
+def test_a_root_file_system_that_no_kernel_can_hold_is_refused() -> None:
+    check_linkable(LARGEST_ROOTFS)
     with pytest.raises(UnikernelError, match="is 461 MB, and at most 460 MB can be linked"):
-        choose_memory(declared, LARGEST_ROOTFS + 10**6, [])
+        check_linkable(LARGEST_ROOTFS + 10**6)
+
+
+def test_memory_for_a_library_os_that_keeps_copies_or_none() -> None:
+    index = _index("x", 1, 4096, 0)
+    least = 2 * (48 * _MIB + 2 * _MIB) + 3 * 1024 + 8 * _MIB
+    assert choose_memory(least, 48 * _MIB, [index], MemoryNeeds(8 * _MIB, copies=2)) == least
+    assert choose_memory(8 * _MIB, 48 * _MIB, [index], MemoryNeeds(8 * _MIB, copies=0)) == 8 * _MIB

@@ -9,24 +9,30 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from unikernel.digests import file_sha256
 from unikernel.errors import UnikernelError
 from unikernel.image import manifest as image_manifest
-from unikernel.image.limits import check_needs, choose_memory
-from unikernel.image.manifest_pb2 import Layer, LibraryOs, Manifest, Network, Rootfs, Start
+from unikernel.image.layers import (
+    Archive,
+    base_archive,
+    manifest_layers,
+    manifest_network,
+    read_archives,
+    start_of,
+    write_archive,
+)
+from unikernel.image.limits import check_linkable, check_needs, choose_memory
+from unikernel.image.manifest_pb2 import LibraryOs, Manifest, Rootfs, Start
 from unikernel.image.spec import ImageSpec
+from unikernel.image.tools import run_tool
 from unikernel.linux.command_line import command_line
 from unikernel.linux.kit import Kit
 from unikernel.linux.marker import COMMAND_LINE_MARKER
 from unikernel.linux.pid1 import INIT_CONFIGURATION_PATH, INIT_PATH
-from unikernel.rootfs.base import build_base_layer
 from unikernel.rootfs.layer import Layer as RootfsLayer
-from unikernel.rootfs.layer import LayerIndex
 
 _ASSEMBLY = """\
 \t.section .data..page_aligned, "aw"
@@ -51,12 +57,6 @@ __initramfs_size:
 _BUILD_ID_DIGITS = 40
 
 
-@dataclass(frozen=True)
-class _Archive:
-    path: Path
-    index: LayerIndex
-
-
 def link_image(
     spec: ImageSpec,
     *,
@@ -72,15 +72,16 @@ def link_image(
 
     Raises UnikernelError before anything is linked when a library is missing or the rootfs fits neither memory nor kernel.
     """
-    archives = [_Archive(path, LayerIndex.read(path.with_suffix(".json"))) for path in layers]
+    archives = read_archives(layers)
     check_needs([archive.index for archive in archives])
-    start = _start(spec, archives)
+    start = start_of(spec, archives)
     all_archives = [
-        _base_archive(spec, archives, scratch),
+        base_archive(spec, archives, scratch),
         *archives,
         _configuration_archive(spec, start, init, scratch),
     ]
     size = sum(archive.index.archive_size for archive in all_archives)
+    check_linkable(size)
     memory = choose_memory(spec.memory, size, [archive.index for archive in all_archives])
     manifest = _manifest(spec, start, kit, all_archives, memory, init)
     _link(kit, spec, manifest, all_archives, output, scratch, assembler, linker)
@@ -90,37 +91,11 @@ def link_image(
 # --- layers that depend on the image's own settings ---------------------------------------------------------------
 
 
-def _start(spec: ImageSpec, archives: Sequence[_Archive]) -> Start:
-    for archive in archives:
-        start = archive.index.facts.get("start")
-        if start is not None:
-            environment = {**start["environment"], **spec.environment}
-            return Start(
-                program=start["program"],
-                arguments=[*start["arguments"], *spec.arguments],
-                environment=[f"{key}={value}" for key, value in sorted(environment.items())],
-                working_directory=spec.working_directory,
-            )
-    raise UnikernelError("None of the layers says what to start: one must be an application's.")
-
-
-def _base_archive(spec: ImageSpec, archives: Sequence[_Archive], scratch: Path) -> _Archive:
-    directories = sorted({path for archive in archives for path in archive.index.facts.get("openssl_directories", ())})
-    layer = build_base_layer(
-        spec.network,
-        spec.hostname,
-        tls=any(archive.index.tls for archive in archives),
-        openssl_directories=directories,
-        timezone=spec.timezone,
-    )
-    return _write(layer, "base", scratch)
-
-
-def _configuration_archive(spec: ImageSpec, start: Start, init: Path, scratch: Path) -> _Archive:
+def _configuration_archive(spec: ImageSpec, start: Start, init: Path, scratch: Path) -> Archive:
     layer = RootfsLayer("configuration")
     layer.add_file(INIT_PATH, init, 0o755)
     layer.add_bytes(INIT_CONFIGURATION_PATH, init_configuration(spec, start), 0o600)
-    return _write(layer, "configuration", scratch)
+    return write_archive(layer, "configuration", scratch)
 
 
 def init_configuration(spec: ImageSpec, start: Start) -> bytes:
@@ -145,22 +120,13 @@ def init_configuration(spec: ImageSpec, start: Start) -> bytes:
     return b"".join(f"{key}={value}".encode() + b"\0" for key, value in records)
 
 
-def _write(layer: RootfsLayer, name: str, scratch: Path) -> _Archive:
-    path = scratch / f"{name}.cpio"
-    index = LayerIndex(name, [])
-    layer.write(path, index)
-    return _Archive(path, index)
-
-
 # --- manifest and link --------------------------------------------------------------------------------------------
 
 
-def _manifest(spec: ImageSpec, start: Start, kit: Kit, archives: Sequence[_Archive], memory: int, init: Path) -> Manifest:
+def _manifest(spec: ImageSpec, start: Start, kit: Kit, archives: Sequence[Archive], memory: int, init: Path) -> Manifest:
     inputs = {**kit.inputs, **spec.inputs, "kit": kit.sha256, "init": file_sha256(init)}
-    inputs.update({f"layer {archive.index.name}": archive.index.archive_sha256 for archive in archives})
-    layers = [
-        Layer(name=archive.index.name, sha256=archive.index.archive_sha256, size=archive.index.archive_size) for archive in archives
-    ]
+    layers = manifest_layers(archives)
+    inputs.update({f"layer {layer.name}": layer.sha256 for layer in layers})
     return image_manifest.declared_manifest(
         spec,
         inputs=inputs,
@@ -175,13 +141,7 @@ def _manifest(spec: ImageSpec, start: Start, kit: Kit, archives: Sequence[_Archi
         command_line=command_line(spec.kernel_parameters),
         start=start,
         memory_bytes=memory,
-        network=Network(
-            mode=spec.network.mode,
-            address=spec.network.address,
-            gateway=spec.network.gateway,
-            nameservers=spec.network.nameservers,
-            hostname=spec.hostname,
-        ),
+        network=manifest_network(spec),
     )
 
 
@@ -189,7 +149,7 @@ def _link(
     kit: Kit,
     spec: ImageSpec,
     manifest: Manifest,
-    archives: Sequence[_Archive],
+    archives: Sequence[Archive],
     output: Path,
     scratch: Path,
     assembler: str,
@@ -250,14 +210,3 @@ def write_kernel(kit: Kit, parameters: str, destination: Path) -> None:
             raise UnikernelError(f"{kit.kernel} has no place for a command line: the kit is damaged; build it anew.")
         stream.seek(kit.command_line_offset)
         stream.write(encoded.ljust(len(COMMAND_LINE_MARKER), b"\0"))
-
-
-def run_tool(argv: Sequence[str], purpose: str) -> None:
-    """Runs a program; raises UnikernelError with the end of what it printed when it fails or is not there."""
-    try:
-        result = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={"LC_ALL": "C"})
-    except OSError as error:
-        raise UnikernelError(f"Cannot {purpose}: {argv[0]} cannot be run ({error.strerror}).") from error
-    if result.returncode != 0:
-        printed = "\n".join(result.stdout.decode(errors="replace").strip().splitlines()[-20:])
-        raise UnikernelError(f"Cannot {purpose}: {argv[0]} ended with status {result.returncode}.\n{printed}")

@@ -12,12 +12,12 @@ from unikernel.errors import UnikernelError
 from unikernel.image.link import (
     init_configuration,
     link_image,
-    run_tool,
     write_kernel,
 )
 from unikernel.image.manifest import read_manifest
 from unikernel.image.manifest_pb2 import Start
 from unikernel.image.spec import ImageSpec, Network, Port
+from unikernel.image.tools import run_tool
 from unikernel.linux.command_line import command_line
 from unikernel.linux.kit import Kit
 from unikernel.linux.marker import COMMAND_LINE_MARKER

@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError
 
 from unikernel.elf import parser_failures
 from unikernel.errors import UnikernelError
+from unikernel.image.attachment import read_trailer
 from unikernel.image.manifest_pb2 import Input, Layer, Manifest, Port, Tool
 from unikernel.image.spec import ImageSpec
 
@@ -24,6 +25,7 @@ SCHEMA_VERSION = 1
 NOTE_OWNER = "unikernel"
 # "UNI1": small numbers have names of their own in readers of ELF notes.
 NOTE_TYPE = 0x554E4931
+_NOTE_HEADER = struct.Struct("<III")
 
 
 def encode(manifest: Manifest) -> bytes:
@@ -55,7 +57,7 @@ def declared_manifest(spec: ImageSpec, *, inputs: Mapping[str, str], tools: Mapp
 def note(descriptor: bytes) -> bytes:
     """An ELF note (gABI, "Note Section"): sizes and type, then the owner and the descriptor, each padded to four bytes."""
     owner = NOTE_OWNER.encode() + b"\0"
-    header = struct.pack("<III", len(owner), len(descriptor), NOTE_TYPE)
+    header = _NOTE_HEADER.pack(len(owner), len(descriptor), NOTE_TYPE)
     return header + owner + bytes(-len(owner) % 4) + descriptor + bytes(-len(descriptor) % 4)
 
 
@@ -69,12 +71,15 @@ def read_manifest(image: Path) -> Manifest:
 
     try:
         with image.open("rb") as stream:
-            descriptor = _find_note(ELFFile(stream))
+            trailer = read_trailer(stream)
+            descriptor = _parse_note(trailer[1]) if trailer is not None else _find_note(ELFFile(stream))
     except OSError as error:
         raise UnikernelError(f"{image} cannot be read: {error.strerror}.") from error
     except parser_failures() as error:
         reason = str(error) or type(error).__name__
-        raise UnikernelError(f"{image} is no unikernel image: it is not an ELF file ({reason}).") from error
+        raise UnikernelError(
+            f"{image} is no unikernel image: it is neither an ELF file ({reason}) nor a disk with a manifest behind it."
+        ) from error
     if descriptor is None:
         raise UnikernelError(f"{image} is no unikernel image: there is no {NOTE_OWNER!r} note in it.")
     try:
@@ -86,6 +91,18 @@ def read_manifest(image: Path) -> Manifest:
             f"The manifest of {image} has schema version {manifest.schema_version}; this toolkit reads up to {SCHEMA_VERSION}."
         )
     return manifest
+
+
+def _parse_note(content: bytes) -> bytes | None:
+    """The descriptor of a note as `note` makes it."""
+    if len(content) < _NOTE_HEADER.size:
+        return None
+    owner_size, size, kind = _NOTE_HEADER.unpack_from(content)
+    owner = NOTE_OWNER.encode() + b"\0"
+    start = _NOTE_HEADER.size + len(owner) + -len(owner) % 4
+    if owner_size != len(owner) or kind != NOTE_TYPE or not content.startswith(owner, _NOTE_HEADER.size):
+        return None
+    return content[start : start + size] if start + size <= len(content) else None
 
 
 def _find_note(elf: ELFFile) -> bytes | None:

@@ -55,14 +55,18 @@ class LibraryOs(_message.Message):
     def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., kit_sha256: _Optional[str] = ..., config_sha256: _Optional[str] = ..., description: _Optional[str] = ...) -> None: ...
 
 class Rootfs(_message.Message):
-    __slots__ = ("sha256", "size", "layers")
+    __slots__ = ("sha256", "size", "layers", "packed_sha256", "packed_size")
     SHA256_FIELD_NUMBER: _ClassVar[int]
     SIZE_FIELD_NUMBER: _ClassVar[int]
     LAYERS_FIELD_NUMBER: _ClassVar[int]
+    PACKED_SHA256_FIELD_NUMBER: _ClassVar[int]
+    PACKED_SIZE_FIELD_NUMBER: _ClassVar[int]
     sha256: str
     size: int
     layers: _containers.RepeatedCompositeFieldContainer[Layer]
-    def __init__(self, sha256: _Optional[str] = ..., size: _Optional[int] = ..., layers: _Optional[_Iterable[_Union[Layer, _Mapping]]] = ...) -> None: ...
+    packed_sha256: str
+    packed_size: int
+    def __init__(self, sha256: _Optional[str] = ..., size: _Optional[int] = ..., layers: _Optional[_Iterable[_Union[Layer, _Mapping]]] = ..., packed_sha256: _Optional[str] = ..., packed_size: _Optional[int] = ...) -> None: ...
 
 class Layer(_message.Message):
     __slots__ = ("name", "sha256", "size")

@@ -10,6 +10,7 @@ import pytest
 
 from unikernel.errors import UnikernelError
 from unikernel.image import manifest as image_manifest
+from unikernel.image.attachment import append_trailer
 from unikernel.image.inspect import describe
 from unikernel.image.manifest_pb2 import Layer, LibraryOs, Manifest, Network, Port, Rootfs, Start
 from unikernel.testing.images import image_with_note
@@ -61,8 +62,26 @@ def test_json_has_the_fields_by_their_names() -> None:
 
 def test_a_file_that_is_no_elf_is_no_image(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("text")
-    with pytest.raises(UnikernelError, match="text is no unikernel image: it is not an ELF file"):
+    with pytest.raises(UnikernelError, match="text is no unikernel image: it is neither an ELF file .* nor a disk"):
         image_manifest.read_manifest(tmp_path / "text")
+
+
+def test_a_manifest_is_read_back_from_a_disk(tmp_path: Path) -> None:
+    disk = tmp_path / "disk.img"
+    disk.write_bytes(b"disk" * 300)
+    manifest = _manifest(not_reproducible=True)
+    append_trailer(disk, image_manifest.note(image_manifest.encode(manifest)), tmp_path / "image.img")
+    assert image_manifest.read_manifest(tmp_path / "image.img") == manifest
+    assert "reproducible" in describe(manifest, disk)
+
+
+@pytest.mark.parametrize("note", [b"", b"short", image_manifest.note(b"x").replace(b"unikernel", b"something")])
+def test_a_disk_with_another_trailer_is_no_image(tmp_path: Path, note: bytes) -> None:
+    disk = tmp_path / "disk.img"
+    disk.write_bytes(b"disk")
+    append_trailer(disk, note, tmp_path / "image.img")
+    with pytest.raises(UnikernelError, match="there is no 'unikernel' note in it"):
+        image_manifest.read_manifest(tmp_path / "image.img")
 
 
 def test_a_program_is_no_image(tmp_path: Path) -> None:

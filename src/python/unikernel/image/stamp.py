@@ -9,12 +9,11 @@ from unikernel.digests import file_sha256
 from unikernel.elf import read_elf_file
 from unikernel.errors import UnikernelError
 from unikernel.image import manifest as image_manifest
-from unikernel.image.link import run_tool
+from unikernel.image.attachment import append_sections, manifest_section
 from unikernel.image.manifest_pb2 import LibraryOs, Network, Rootfs, Start
 from unikernel.image.spec import ImageSpec
+from unikernel.image.tools import run_tool
 from unikernel.library_os.description import LibraryOs as Description
-
-_SECTION = ".note.unikernel"
 
 
 def stamp_image(
@@ -54,13 +53,8 @@ def stamp_image(
         memory_bytes=max(spec.memory or 0, library_os.minimum_memory),
         network=Network(mode=spec.network.mode),
     )
-    note = scratch / "manifest.note"
-    note.write_bytes(image_manifest.note(image_manifest.encode(manifest)))
-    section = [
-        f"--add-section={_SECTION}={note}",
-        f"--set-section-flags={_SECTION}=readonly",
-        f"--set-section-alignment={_SECTION}=4",
-    ]
-    run_tool([objcopy, "--strip-all", *section, str(program), str(output)], "put the manifest into the image")
+    stripped = scratch / "stripped"
+    run_tool([objcopy, "--strip-all", str(program), str(stripped)], "strip the program")
+    append_sections(stripped, [manifest_section(image_manifest.note(image_manifest.encode(manifest)))], output)
     output.chmod(0o755)
     output.with_suffix(".json").write_text(image_manifest.to_json(manifest))

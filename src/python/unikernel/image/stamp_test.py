@@ -61,7 +61,7 @@ def test_a_program_for_another_machine_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_objcopy_that_fails_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UnikernelError, match="Cannot put the manifest into the image: /none/objcopy cannot be run"):
+    with pytest.raises(UnikernelError, match="Cannot strip the program: /none/objcopy cannot be run"):
         stamp_image(
             _SPEC,
             _HERE,

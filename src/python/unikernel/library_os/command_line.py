@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import re
+import ipaddress
 from collections.abc import Mapping, Sequence
-from typing import Callable
+from typing import TYPE_CHECKING, Callable
 from urllib.parse import quote
 
 from unikernel.errors import UnikernelError
 from unikernel.library_os.description import CommandLine, LibraryOs, Quoting
 
-_PLAIN = re.compile(r"[A-Za-z0-9_@%+:,./=~^-]+")
+if TYPE_CHECKING:
+    # Pants' rules import this, and have no protobuf.
+    from unikernel.image.manifest_pb2 import Network
+
+# What the texts for networks can name; `address` has the length of its prefix.
+NETWORK_PLACEHOLDERS = ("address", "gateway", "hostname", "ip", "nameserver", "netmask")
 
 
 def render_command_line(
@@ -18,25 +23,51 @@ def render_command_line(
     program: str,
     arguments: Sequence[str],
     environment: Mapping[str, str],
-    network: Mapping[str, str] | None = None,
+    network: Network | None = None,
+    parameters: Sequence[str] = (),
 ) -> str:
-    """`network` has `mode` and what the description's text for that mode names (`address`, `prefix`, `gateway`, `nameserver`).
+    """`network` is an image's, and `parameters` are the library OS's own.
 
     Raises UnikernelError for what the library OS has no way to be given.
     """
+    check_words(library_os, arguments, environment)
     syntax = library_os.command_line
-    if environment and not syntax.environment:
-        raise UnikernelError(
-            f"{library_os.name} gives its application no environment: {', '.join(sorted(environment))} cannot be set."
-        )
+    for words, name in ((arguments, "arguments"), (environment, "environment")):
+        if words and f"{{{name}}}" not in syntax.form:
+            raise UnikernelError(f"{library_os.name} has no place for {name} at boot: an image has its own in it.")
     variables = [syntax.variable.format(name=name, value=value) for name, value in environment.items()]
     place = {
         "program": program,
         "arguments": _words(library_os, arguments, syntax.arguments) or syntax.no_arguments,
         "environment": _words(library_os, variables, syntax.environment),
-        "network": syntax.network.get(network["mode"], "").format(**network) if network else "",
+        "network": syntax.network.get(network.mode, "").format(**_network(network)) if network is not None else "",
+        "parameters": " ".join(parameters),
     }
     return syntax.form.format(**place).strip()
+
+
+def _network(network: Network) -> dict[str, str]:
+    ip, _, prefix = network.address.partition("/")
+    netmask = str(ipaddress.IPv4Network(f"0.0.0.0/{prefix}").netmask) if prefix else ""
+    words = (network.address, network.gateway, network.hostname, ip, next(iter(network.nameservers), ""), netmask)
+    return dict(zip(NETWORK_PLACEHOLDERS, words))
+
+
+def check_words(library_os: LibraryOs, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
+    """Raises UnikernelError for what the library OS has no way to give its application, wherever it is written down."""
+    syntax = library_os.command_line
+    if environment and not syntax.environment:
+        raise UnikernelError(
+            f"{library_os.name} gives its application no environment: {', '.join(sorted(environment))} cannot be set."
+        )
+    if "" in arguments and not syntax.empty_words:
+        raise UnikernelError(f"{library_os.name} cannot give its application an empty argument.")
+    for name, value in environment.items():
+        for character in syntax.not_in_variables:
+            if character in name + value:
+                raise UnikernelError(
+                    f"{library_os.name} cannot give its application {name}={value}: there is a {character!r} in it."
+                )
 
 
 def _words(library_os: LibraryOs, words: Sequence[str], around: str) -> str:
@@ -61,9 +92,10 @@ def _plain(word: str) -> str:
 
 
 def _double_quotes(word: str) -> str:
-    if '"' in word or "\n" in word:
-        raise ValueError("a word in quotes cannot have quotes or ends of lines in it")
-    return word if _PLAIN.fullmatch(word) else f'"{word}"'
+    if "\n" in word:
+        raise ValueError("a word in quotes cannot have ends of lines in it")
+    escaped = word.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
 
 
 _QUOTING: dict[Quoting, Callable[[str], str]] = {

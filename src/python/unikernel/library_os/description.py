@@ -17,28 +17,37 @@ class InputKind(str, Enum):
 
 @dataclass(frozen=True)
 class Input:
-    """Something that a library OS needs, and that its user brings. `what` is for people; `default` is a name to look for on PATH."""
+    """Something that a library OS needs, and that its user brings. `what` is for people; `default` is a name to look for on PATH, for
+    programs. `machine` is an ELF file's, as `uname -m` says it, where it is not the library OS's architecture.
+    """
 
     what: str
     kind: InputKind
     default: str = ""
+    machine: str = ""
 
 
 class AppKind(str, Enum):
-    """What an application may be. The first three are ELF programs."""
+    """What an application may be. All but the last are ELF programs; those of ELF's type ET_DYN run at any address ("pie"), and those
+    for Solo5 are linked with it.
+    """
 
     STATIC = "static"
     STATIC_PIE = "static-pie"
     DYNAMIC = "dynamic"
+    DYNAMIC_PIE = "dynamic-pie"
+    SOLO5 = "solo5"
     SOURCES = "sources"
 
 
 class RootfsForm(str, Enum):
-    """How a root file system is written down to be packed."""
+    """How a root file system is written down to be packed. `PROGRAM` is the application's program alone."""
 
     CPIO = "cpio"
     DIRECTORY = "directory"
     NANOS_MANIFEST = "nanos-manifest"
+    OSV_MANIFEST = "osv-manifest"
+    PROGRAM = "program"
 
 
 @dataclass(frozen=True)
@@ -50,28 +59,54 @@ class Embed:
 
 @dataclass(frozen=True)
 class Pack:
-    """`command` is words with {placeholders}: of inputs by name, {rootfs} and {image}; empty when the root file system as it is written
-    down is what boots, beside the kernel. `standard_input` names the placeholder whose file the command reads.
+    """`command` is words with {placeholders}: inputs by name, {rootfs} as it is written down, and {packed}, the file that it makes;
+    without a command, the root file system as it is written down is what was packed. `standard_input` names the placeholder whose file
+    the command reads.
+
+    `kernel` is the input, an ELF file, that becomes the image with what was packed as a section; without one, what was packed is the
+    image. `suffix` is that of the image's file.
     """
 
     rootfs: RootfsForm
     command: tuple[str, ...] = ()
     standard_input: str = ""
+    kernel: str = ""
+    suffix: str = "elf"
     deterministic: bool = True
 
 
 @dataclass(frozen=True)
+class Generate:
+    """A source that is made of a document: `text` ({placeholders}: {network}, which is the text of the same name where an image has one)
+    goes to the file `document`, unless the application brings a file of that name, and `command` ({placeholders}: inputs by name,
+    {document}, {source}) makes the C file `source` of it.
+    """
+
+    document: str
+    text: str
+    command: tuple[str, ...]
+    source: str
+    network: str = ""
+
+
+@dataclass(frozen=True)
 class Link:
-    """`compiler` and `objcopy` are inputs. Flags are words with {placeholders} of inputs, such as a linker script."""
+    """`compiler` and `objcopy` are inputs. Flags are words with {placeholders} of inputs, such as a linker script. `version` are words of
+    a command that prints the library OS's version; without it, that is the version of the package that brought its C library.
+    """
 
     compiler: str
     objcopy: str
     compile_flags: tuple[str, ...]
     link_flags: tuple[str, ...]
+    generate: Generate | None = None
+    version: tuple[str, ...] = ()
 
 
 class Quoting(str, Enum):
-    """How a word is written down. `NONE` and `DOUBLED_COMMAS` (QEMU's) have no way to write spaces."""
+    """How a word is written down. `NONE` and `DOUBLED_COMMAS` (QEMU's) have no way to write spaces; in `DOUBLE_QUOTES` a backslash is
+    before quotes and backslashes.
+    """
 
     NONE = "none"
     DOUBLED_COMMAS = "doubled-commas"
@@ -85,8 +120,9 @@ class CommandLine:
     around all {words} of them, nothing where there are none (`no_arguments` where something has to be); `word` is one {word}, `variable`
     one variable's {name} and {value}, and `separator` stands between words. `network` is by mode.
 
-    `in_image` tells that an image has its own arguments in it, so that at boot only further ones are given. `longest` is in bytes, for
-    both together; 0 is without a limit.
+    `in_image` tells that an image has its own arguments in it, so that at boot only further ones are given, if `form` has a place for
+    them. `empty_words` tells whether an empty word can be given, and `not_in_variables` are characters that a variable cannot have.
+    `longest` is in bytes, for both together; 0 is without a limit.
     """
 
     form: str
@@ -100,6 +136,8 @@ class CommandLine:
     separator: str = " "
     network: Mapping[str, str] = field(default_factory=dict)
     longest: int = 0
+    empty_words: bool = True
+    not_in_variables: str = ""
 
 
 @dataclass(frozen=True)
@@ -111,52 +149,65 @@ class KvmProbe:
 
 
 @dataclass(frozen=True)
-class QemuMachine:
-    """A QEMU machine that boots the image. `network_device` takes a `netdev=` property; `cpu` picks CPUs: accelerator -> CPU. `arguments`
-    are words with {placeholders}: {image}, {rootfs}, {command_line}, and inputs by name; the character device `console` is there for
-    what the application prints.
+class Machine:
+    """What boots the image: a QEMU machine, or without `machine` a program that is no QEMU. `arguments` are words with {placeholders}:
+    {image}, {rootfs} (what was packed beside a kernel), {command_line}, {memory} (MiB).
+
+    For QEMU: `network_device` takes a `netdev=` property; `cpu` picks CPUs: accelerator -> CPU; and the character device `console` is
+    there for what the application prints.
     """
 
     program: str
-    machine: str
-    cpu: Mapping[str, str]
     arguments: tuple[str, ...]
+    machine: str = ""
+    cpu: Mapping[str, str] = field(default_factory=dict)
     network_device: str = ""
 
 
 class ExitReport(str, Enum):
-    """`IO_PORT`: the guest writes the status to an I/O port; `MONITOR`: it is QEMU's own exit status; `MONITOR_SHIFTED`: that is
-    (status << 1) | 1, as QEMU's isa-debug-exit makes it; `NONE`: it is lost.
+    """`IO_PORT`: the guest writes the status to an I/O port; `MONITOR`: it is the exit status of what boots the image;
+    `MONITOR_SHIFTED`: that is (status << 1) | 1, as QEMU's isa-debug-exit makes it; `CONSOLE`: it is on the console; `NONE`: it is lost.
     """
 
     IO_PORT = "io-port"
     MONITOR = "monitor"
     MONITOR_SHIFTED = "monitor-shifted"
+    CONSOLE = "console"
     NONE = "none"
 
 
 @dataclass(frozen=True)
 class Exit:
+    """Regular expressions for lines of the console: `status` has the status as its group 1, for `CONSOLE`; `failure` tells that the
+    library OS itself failed, whatever else is reported. `success` are statuses that mean 0, for `MONITOR`.
+    """
+
     report: ExitReport
     port: int = 0
+    success: tuple[int, ...] = ()
+    status: str = ""
+    failure: str = ""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What the library OS can do for its application."""
+    """What the library OS can do for its application: see unikernel.rootfs.needs."""
 
+    c_library: bool = True
     fork: bool = True
     exec: bool = True
     threads: bool = True
     dynamic_loading: bool = True
     files: bool = True
+    network: bool = True
     ipv6: bool = True
 
 
 @dataclass(frozen=True)
 class LibraryOs:
-    """`title`, `tried` and `published` are for people: what it is, what it was tried with, where its kernels are. `machines` are by name,
-    the default first.
+    """`title`, `tried` and `published` are for people: what it is, what it was tried with, where its kernels are. `honours` are the
+    fields of an image (as in a BUILD file) that it can do something with. `machines` are by name, the default first; where there are
+    none, `elsewhere` says what boots the image. `rootfs_copies` is how often the root file system is in memory.
     """
 
     name: str
@@ -167,10 +218,13 @@ class LibraryOs:
     published: str
     inputs: Mapping[str, Input]
     takes: tuple[AppKind, ...]
+    honours: tuple[str, ...]
     build: Embed | Pack | Link
     command_line: CommandLine
     minimum_memory: int
-    machines: Mapping[str, QemuMachine]
+    rootfs_copies: int
+    machines: Mapping[str, Machine]
+    elsewhere: str
     kvm_probe: KvmProbe | None
     exit: Exit
     limits: Limits

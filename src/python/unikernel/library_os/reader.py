@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import string
 from collections.abc import Mapping, Sequence
@@ -24,25 +25,44 @@ from strictyaml import (
 
 from unikernel.errors import UnikernelError
 from unikernel.image.spec import NETWORK_MODES, parse_size
+from unikernel.library_os.command_line import NETWORK_PLACEHOLDERS
 from unikernel.library_os.description import (
     AppKind,
     CommandLine,
     Embed,
     Exit,
     ExitReport,
+    Generate,
     Input,
     InputKind,
     KvmProbe,
     LibraryOs,
     Limits,
     Link,
+    Machine,
     Pack,
-    QemuMachine,
     Quoting,
     RootfsForm,
 )
 
 NAME = "[a-z][a-z0-9-]*"
+ARCHITECTURES = ("aarch64", "riscv64", "x86_64")
+# Fields of an image that only some library OSes can do something with.
+HONOURED = (
+    "address",
+    "cpus",
+    "executable",
+    "files",
+    "gateway",
+    "hostname",
+    "kernel_config",
+    "kernel_parameters",
+    "nameservers",
+    "network",
+    "ports",
+    "timezone",
+    "working_directory",
+)
 
 
 class _Words(ScalarValidator):  # type: ignore[misc]
@@ -67,21 +87,44 @@ class _Size(ScalarValidator):  # type: ignore[misc]
             raise
 
 
+class _Expression(ScalarValidator):  # type: ignore[misc]
+    """A regular expression."""
+
+    def validate_scalar(self, chunk: Any) -> str:
+        try:
+            return re.compile(chunk.contents).pattern
+        except re.error:
+            chunk.expecting_but_found("when expecting a regular expression")
+            raise
+
+
 def _one_of(enum: Any) -> Enum:
     return Enum([member.value for member in enum])
 
 
-_INPUT = Map({"what": Str(), "kind": _one_of(InputKind), Optional("default"): Str()})
+_INPUT = Map({"what": Str(), "kind": _one_of(InputKind), Optional("default"): Str(), Optional("machine"): Str()})
 _EMBED = Map({"kit": Enum(["linux"])})
 _PACK = Map(
     {
         "rootfs": _one_of(RootfsForm),
         Optional("command"): _Words(),
         Optional("standard_input"): Str(),
+        Optional("kernel"): Str(),
+        Optional("suffix"): Regex("[a-z0-9]+"),
         Optional("deterministic"): Bool(),
     }
 )
-_LINK = Map({"compiler": Str(), "objcopy": Str(), "compile_flags": _Words(), "link_flags": _Words()})
+_GENERATE = Map({"document": Str(), "text": Str(), "command": _Words(), "source": Regex(r".*\.c"), Optional("network"): Str()})
+_LINK = Map(
+    {
+        "compiler": Str(),
+        "objcopy": Str(),
+        "compile_flags": _Words(),
+        "link_flags": _Words(),
+        Optional("generate"): _GENERATE,
+        Optional("version"): _Words(),
+    }
+)
 _COMMAND_LINE = Map(
     {
         "form": Str(),
@@ -90,14 +133,16 @@ _COMMAND_LINE = Map(
         **{Optional(name): Str() for name in ("arguments", "no_arguments", "environment", "word", "variable", "separator")},
         Optional("network"): Map({Optional(mode): Str() for mode in NETWORK_MODES}),
         Optional("longest"): Int(),
+        Optional("empty_words"): Bool(),
+        Optional("not_in_variables"): Str(),
     }
 )
 _MACHINE = Map(
     {
         "program": Str(),
-        "machine": Str(),
-        "cpu": Map({Optional("kvm"): Str(), "tcg": Str()}),
         "arguments": _Words(),
+        Optional("machine"): Str(),
+        Optional("cpu"): Map({Optional("kvm"): Str(), "tcg": Str()}),
         Optional("network_device"): Str(),
     }
 )
@@ -106,11 +151,12 @@ _SCHEMA = Map(
         "name": Regex(NAME),
         "title": Str(),
         "license": Str(),
-        "architecture": Enum(["aarch64", "riscv64", "x86_64"]),
+        "architecture": Enum(list(ARCHITECTURES)),
         "tried": Str(),
         "published": Str(),
         Optional("inputs"): MapPattern(Regex("[a-z][a-z0-9_]*"), _INPUT),
         "takes": Seq(_one_of(AppKind)),
+        Optional("honours"): Seq(Enum(list(HONOURED))),
         Optional("embed"): _EMBED,
         Optional("pack"): _PACK,
         Optional("link"): _LINK,
@@ -118,11 +164,21 @@ _SCHEMA = Map(
         "boot": Map(
             {
                 "memory": _Size(),
-                "machines": MapPattern(Regex(NAME), _MACHINE),
+                Optional("rootfs_copies"): Int(),
+                Optional("machines"): MapPattern(Regex(NAME), _MACHINE),
+                Optional("elsewhere"): Str(),
                 Optional("kvm_probe"): Map({"append": Str(), "sign": Str()}),
             }
         ),
-        "exit": Map({"report": _one_of(ExitReport), Optional("port"): Int()}),
+        "exit": Map(
+            {
+                "report": _one_of(ExitReport),
+                Optional("port"): Int(),
+                Optional("success"): Seq(Int()),
+                Optional("status"): _Expression(),
+                Optional("failure"): _Expression(),
+            }
+        ),
         Optional("limits"): Map({Optional(name): Bool() for name in Limits.__dataclass_fields__}),
     }
 )
@@ -156,17 +212,22 @@ def _library_os(document: Mapping[str, Any], label: str) -> LibraryOs:
         )
     inputs = {name: Input(**{**values, "kind": InputKind(values["kind"])}) for name, values in document.get("inputs", {}).items()}
     boot = document["boot"]
+    exit: dict[str, Any] = {**document["exit"], "report": ExitReport(document["exit"]["report"])}
+    exit["success"] = tuple(exit.get("success", ()))
     command_line: dict[str, Any] = {**document["command_line"], "quoting": Quoting(document["command_line"]["quoting"])}
     library_os = LibraryOs(
         **{key: document[key] for key in ("name", "title", "license", "architecture", "tried", "published")},
         inputs=inputs,
         takes=tuple(AppKind(kind) for kind in document["takes"]),
+        honours=tuple(document.get("honours", ())),
         build=_build(methods[0], document[methods[0]]),
         command_line=CommandLine(**command_line),
         minimum_memory=boot["memory"],
-        machines={name: QemuMachine(**values) for name, values in boot["machines"].items()},
+        rootfs_copies=boot.get("rootfs_copies", 1),
+        machines={name: Machine(**values) for name, values in boot.get("machines", {}).items()},
+        elsewhere=boot.get("elsewhere", ""),
         kvm_probe=KvmProbe(**boot["kvm_probe"]) if "kvm_probe" in boot else None,
-        exit=Exit(ExitReport(document["exit"]["report"]), document["exit"].get("port", 0)),
+        exit=Exit(**exit),
         limits=Limits(**document.get("limits", {})),
     )
     _check(library_os, label)
@@ -177,7 +238,8 @@ def _build(method: str, values: Mapping[str, Any]) -> Embed | Pack | Link:
     if method == "embed":
         return Embed(**values)
     if method == "link":
-        return Link(**values)
+        linking: dict[str, Any] = {**values, "generate": Generate(**values["generate"]) if "generate" in values else None}
+        return Link(**linking)
     packing: dict[str, Any] = {**values, "rootfs": RootfsForm(values["rootfs"])}
     return Pack(**packing)
 
@@ -195,30 +257,60 @@ def _check(library_os: LibraryOs, label: str) -> None:
                 raise UnikernelError(f"{label}: {where} has {{{unknown[0]}}}; there are {', '.join(sorted(names))}.")
 
     build, inputs = library_os.build, tuple(library_os.inputs)
+
+    def an_input(name: str, where: str, *kinds: InputKind) -> None:
+        item = library_os.inputs.get(name)
+        if item is None:
+            raise UnikernelError(f"{label}: {where} is {name!r}, which is none of inputs: {', '.join(inputs) or 'there are none'}.")
+        if item.kind not in kinds:
+            raise UnikernelError(f"{label}: {where} is {name!r}, an input that is no {' or '.join(kind.value for kind in kinds)}.")
+
+    for name, item in library_os.inputs.items():
+        if item.default and item.kind is not InputKind.PROGRAM:
+            raise UnikernelError(f"{label}: inputs.{name} has a default, which is for programs only: they are looked for on PATH.")
     if isinstance(build, Link):
-        for role in ("compiler", "objcopy"):
-            if getattr(build, role) not in inputs:
-                raise UnikernelError(
-                    f"{label}: link.{role} is {getattr(build, role)!r}, which is none of inputs: {', '.join(inputs)}."
-                )
+        an_input(build.compiler, "link.compiler", InputKind.PROGRAM)
+        an_input(build.objcopy, "link.objcopy", InputKind.PROGRAM)
         known((*build.compile_flags, *build.link_flags), inputs, "link.compile_flags or .link_flags")
+        known(build.version, inputs, "link.version")
+        if build.generate is not None:
+            known([build.generate.text], ("network",), "link.generate.text")
+            known(build.generate.command, (*inputs, "document", "source"), "link.generate.command")
         if library_os.takes != (AppKind.SOURCES,):
             raise UnikernelError(f"{label}: takes is for link only: - sources.")
     elif AppKind.SOURCES in library_os.takes:
         raise UnikernelError(f"{label}: takes has sources, and nothing links them: there is no link.")
     if isinstance(build, Pack):
-        known(build.command, (*inputs, "rootfs", "image"), "pack.command")
-        known(["{" + build.standard_input + "}"] if build.standard_input else [], (*inputs, "rootfs"), "pack.standard_input")
+        known(build.command, (*inputs, "rootfs", "packed"), "pack.command")
+        if build.standard_input not in ("", "rootfs"):
+            an_input(build.standard_input, "pack.standard_input", *InputKind)
+        if build.kernel:
+            an_input(build.kernel, "pack.kernel", InputKind.ELF)
+        if not build.command and not build.kernel and build.rootfs is not RootfsForm.PROGRAM:
+            raise UnikernelError(
+                f"{label}: pack has neither a command nor a kernel: nothing makes an image of the root file system."
+            )
     syntax = library_os.command_line
-    known([syntax.form], ("program", "arguments", "environment", "network"), "command_line.form")
+    known([syntax.form], ("program", "arguments", "environment", "network", "parameters"), "command_line.form")
     known([syntax.arguments, syntax.environment], ("words",), "command_line.arguments or .environment")
     known([syntax.word], ("word",), "command_line.word")
     known([syntax.variable], ("name", "value"), "command_line.variable")
-    known(list(syntax.network.values()), ("mode", "address", "prefix", "gateway", "nameserver"), "command_line.network")
+    known(list(syntax.network.values()), NETWORK_PLACEHOLDERS, "command_line.network")
+    if bool(library_os.machines) == bool(library_os.elsewhere):
+        raise UnikernelError(f"{label}: boot has either machines or elsewhere, which says what boots images in their place.")
     for name, machine in library_os.machines.items():
-        known(machine.arguments, (*inputs, "image", "rootfs", "command_line"), f"boot.machines.{name}.arguments")
-    if (library_os.exit.report is ExitReport.IO_PORT) != bool(library_os.exit.port):
-        raise UnikernelError(f"{label}: exit.port is there if, and only if, exit.report is io-port.")
+        known(machine.arguments, ("image", "rootfs", "command_line", "memory"), f"boot.machines.{name}.arguments")
+        if bool(machine.machine) != bool(machine.cpu) or (machine.network_device and not machine.machine):
+            raise UnikernelError(
+                f"{label}: boot.machines.{name} is QEMU's with both machine and cpu, and none of its with neither."
+            )
+    for key, report in (("port", ExitReport.IO_PORT), ("status", ExitReport.CONSOLE)):
+        if (library_os.exit.report is report) != bool(getattr(library_os.exit, key)):
+            raise UnikernelError(f"{label}: exit.{key} is there if, and only if, exit.report is {report.value}.")
+    if library_os.exit.success and library_os.exit.report is not ExitReport.MONITOR:
+        raise UnikernelError(f"{label}: exit.success is for exit.report monitor only.")
+    if library_os.exit.status and re.compile(library_os.exit.status).groups != 1:
+        raise UnikernelError(f"{label}: exit.status has one group, which is the status: {library_os.exit.status}.")
 
 
 def placeholders(text: str) -> list[str]:

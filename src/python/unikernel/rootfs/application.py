@@ -14,16 +14,18 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from unikernel.digests import file_sha256
-from unikernel.elf import ElfKind, is_elf, read_elf_file, strip_elf
+from unikernel.elf import ElfFacts, ElfKind, is_elf, read_elf_file, strip_elf
 from unikernel.errors import UnikernelError
+from unikernel.library_os.requirements import app_kind
 from unikernel.rootfs.elf_scan import follow, note_tls, scan_elf_files
 from unikernel.rootfs.layer import Layer, LayerIndex, normalise
 from unikernel.rootfs.libraries import check_machine
+from unikernel.rootfs.needs import Need, program_needs, tree_needs
 from unikernel.rootfs.pex import PexFacts, is_pex, unpack_pex
 from unikernel.rootfs.python_runtime import PythonRuntime, add_python_tree
 from unikernel.sbom.component import Component, ComponentKind, files_digest
@@ -113,7 +115,7 @@ def _application(
         program = f"{APPLICATION_DIRECTORY}/{only.name}"
         check_machine(read_elf_file(only), only.name, machine)
         layer.add_file(program, _stripped(only, strip, scratch), 0o755)
-        return _native_application(layer, program, machine)
+        return _native_application(layer, program, machine, symbols=only)
     _lay_out(layer, root, artifacts, scratch)
     return _application_in_tree(layer, executable, runtime, machine, scratch)
 
@@ -128,8 +130,10 @@ def _no_executable(executable: str | None, name: str) -> None:
 # --- native programs ----------------------------------------------------------------------------------------------
 
 
-def _native_application(layer: Layer, program: str, machine: str, name: str | None = None) -> Application:
-    """`name` is the path to start it by, if that is not `program` itself."""
+def _native_application(
+    layer: Layer, program: str, machine: str, name: str | None = None, *, symbols: Path | None = None
+) -> Application:
+    """`name` is the path to start it by, if that is not `program` itself; `symbols` is the program before it was stripped."""
     source = _source(layer, program)
     facts = read_elf_file(source)
     check_machine(facts, posixpath.basename(program), machine)
@@ -141,7 +145,18 @@ def _native_application(layer: Layer, program: str, machine: str, name: str | No
     index = LayerIndex("application", [])
     found = scan_elf_files(layer, index, machine, roots=[program])
     note_tls(layer, index, found)
+    needs = program_needs(symbols or source, facts, posixpath.basename(program))
+    for path, elf in found.items():
+        if path != program:
+            needs += program_needs(_source(layer, path), elf, posixpath.basename(path), certain=False)
+    _note_program(index, posixpath.basename(program), facts, needs)
     return Application(layer, index, Start(name or program, [name or program]))
+
+
+def _note_program(index: LayerIndex, name: str, facts: ElfFacts, needs: Iterable[Need]) -> None:
+    """What a library OS has to take: the kind of program that starts, and what the code asks for."""
+    index.facts["program"] = {"name": name, "kind": app_kind(facts).value}
+    index.facts["needs"] = [need.to_document() for need in needs]
 
 
 def _stripped(program: Path, strip: str | None, scratch: Path) -> Path:
@@ -269,6 +284,7 @@ def _application_in_tree(
     index = LayerIndex("application", [])
     found = scan_elf_files(layer, index, machine, roots=[interpreter])
     note_tls(layer, index, found)
+    _note_program(index, posixpath.basename(interpreter), found[interpreter], [])
     return Application(layer, index, Start(name, [name]))
 
 
@@ -313,6 +329,9 @@ def _python_application(layer: Layer, pex: Path, runtime: PythonRuntime | None, 
     index.facts["uncompiled"] = add_python_tree(layer, APPLICATION_DIRECTORY, unpacked / "application", runtime, scratch)
     found = scan_elf_files(layer, index, machine)
     note_tls(layer, index, found)
+    interpreter = runtime.root / "bin" / posixpath.basename(runtime.executable)
+    needs = tree_needs(unpacked / "application", runtime, certain=True)
+    _note_program(index, pex.name, read_elf_file(interpreter), needs)
     arguments = [f"python{runtime.facts.series}", "-s", _LAUNCHER, *facts.inject_args]
     environment = {"LANG": "C.UTF-8", **facts.inject_env}
     start = Start(runtime.executable, arguments, environment)

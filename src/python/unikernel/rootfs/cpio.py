@@ -40,16 +40,19 @@ class CpioEntry:
 
 
 class CpioWriter:
-    """Writes entries in the order they come. Paths are relative, without a leading slash."""
+    """Writes entries in the order they come. Paths are relative, without a leading slash. Without `aligned`, names are not padded, for
+    other readers than our kernel.
+    """
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: BinaryIO, *, aligned: bool = True) -> None:
         self._stream = stream
+        self._aligned = aligned
         self._inode = 0
         self._position = 0
 
     def add(self, path: str, mode: int, content: BinaryIO | None = None, size: int = 0, device: tuple[int, int] = (0, 0)) -> None:
         name = path.encode("utf-8", "surrogateescape") + b"\0"
-        if size and stat.S_ISREG(mode):
+        if size and self._aligned and stat.S_ISREG(mode):
             padding = -(self._position + _HEADER + len(name)) % PAGE
             if len(name) + padding > _LONGEST_NAME:
                 # What is left to a multiple of four bytes is padded after each name.
@@ -110,28 +113,42 @@ class CpioWriter:
         self.add(TRAILER, 0)
 
 
-def read_cpio(stream: BinaryIO) -> Iterator[tuple[CpioEntry, bytes]]:
-    """The entries of one archive and their contents, without fillers and the trailer. Raises ValueError on all else than newc."""
+def scan_cpio(stream: BinaryIO) -> Iterator[tuple[CpioEntry, int]]:
+    """The entries of one archive and the offsets of their contents, without fillers and the trailer. `stream` can seek, and is behind the
+    archive at the end: another one may follow.
+
+    Raises ValueError on all else than newc.
+    """
+    position = stream.tell()
+    end = stream.seek(0, io.SEEK_END)
     while True:
-        header = stream.read(110)
-        if len(header) != 110 or header[:6] != MAGIC:
+        stream.seek(position)
+        header = stream.read(_HEADER)
+        if len(header) != _HEADER or header[:6] != MAGIC:
             raise ValueError("not a newc cpio archive, or a truncated one")
-        fields = [int(header[start : start + 8], 16) for start in range(6, 110, 8)]
+        fields = [int(header[start : start + 8], 16) for start in range(6, _HEADER, 8)]
         mode, size, name_size = fields[1], fields[6], fields[11]
         encoded = stream.read(name_size)
         if len(encoded) != name_size or not encoded.endswith(b"\0"):
             raise ValueError("truncated archive in a name")
-        name = encoded.rstrip(b"\0").decode("utf-8", "surrogateescape")
-        stream.read(-(110 + name_size) % 4)
+        encoded = encoded.rstrip(b"\0")
+        name = encoded.decode("utf-8", "surrogateescape")
+        start = position + _HEADER + name_size + -(_HEADER + name_size) % 4
         if name == TRAILER:
+            stream.seek(start)
             return
-        content = stream.read(size)
-        if len(content) != size:
+        if start + size > end:
             raise ValueError(f"truncated archive in {name}")
-        stream.read(-size % 4)
-        if encoded.rstrip(b"\0") == _FILLER:
-            continue
-        yield CpioEntry(name, mode, size, (fields[9], fields[10])), content
+        position = start + size + -size % 4
+        if encoded != _FILLER:
+            yield CpioEntry(name, mode, size, (fields[9], fields[10])), start
+
+
+def read_cpio(stream: BinaryIO) -> Iterator[tuple[CpioEntry, bytes]]:
+    """The entries of one archive with their contents."""
+    for entry, start in scan_cpio(stream):
+        stream.seek(start)
+        yield entry, stream.read(entry.size)
 
 
 def read_cpio_bytes(data: bytes) -> list[tuple[CpioEntry, bytes]]:

@@ -13,6 +13,7 @@ from packaging.version import Version
 from unikernel.errors import UnikernelError
 from unikernel.rootfs.elf_scan import note_tls, scan_elf_files
 from unikernel.rootfs.layer import Layer, LayerIndex
+from unikernel.rootfs.needs import tree_needs
 from unikernel.rootfs.pex import unpack_wheel, wheel_contents
 from unikernel.rootfs.python_runtime import PythonRuntime, add_python_tree
 from unikernel.rootfs.raw_distributions import unpack_distributions
@@ -37,6 +38,7 @@ def build_distributions_layer(archive: Path, runtime: PythonRuntime, scratch: Pa
     index = LayerIndex("distributions", [], components=components, facts={"distributions": names})
     index.facts["replaced"] = {name: files for name, files in replaced.items() if files}
     index.facts["uncompiled"] = add_python_tree(layer, facts.site_packages, site_packages, runtime, scratch)
+    index.facts["needs"] = [need.to_document() for need in tree_needs(site_packages, runtime, certain=False)]
     found = scan_elf_files(layer, index, facts.machine)
     note_tls(layer, index, found)
     return layer, index

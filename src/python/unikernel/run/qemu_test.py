@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib.resources
+import re
 import socket
 from pathlib import Path
 from urllib.parse import unquote
@@ -9,12 +10,14 @@ import pytest
 
 from unikernel.errors import UnikernelError
 from unikernel.image import manifest as image_manifest
-from unikernel.image.manifest_pb2 import LibraryOs, Manifest, Network
+from unikernel.image.attachment import ROOTFS_SECTION, Section, append_sections, append_trailer, manifest_section
+from unikernel.image.manifest_pb2 import LibraryOs, Manifest, Network, Rootfs, Start
 from unikernel.image.manifest_pb2 import Port as ManifestPort
 from unikernel.image.spec import Port
 from unikernel.library_os import find_library_os
-from unikernel.run.qemu import RunOptions, check_ports, choose_accelerator, qemu_command, run_image
+from unikernel.run.qemu import BootFiles, RunOptions, check_ports, choose_accelerator, qemu_command, run_image
 from unikernel.testing.images import image_with_note
+from unikernel.testing.programs import tiny_program
 
 _LINUX = find_library_os("linux")
 _NO_OPTIONS = RunOptions()
@@ -35,7 +38,7 @@ def _manifest(**changes: object) -> Manifest:
 def _command(
     manifest: Manifest, options: RunOptions = _NO_OPTIONS, ports: tuple[Port, ...] = (), machine: str = "microvm"
 ) -> list[str]:
-    return qemu_command("qemu", _LINUX, _LINUX.machines[machine], Path("image.elf"), manifest, options, ports, "tcg")
+    return qemu_command("qemu", _LINUX, _LINUX.machines[machine], BootFiles(Path("image.elf")), manifest, options, ports, "tcg")
 
 
 def _value(command: list[str], option: str) -> str:
@@ -137,12 +140,12 @@ def test_a_port_cannot_be_forwarded_twice() -> None:
 
 
 def test_an_accelerator_that_is_asked_for_is_not_questioned() -> None:
-    assert choose_accelerator("tcg", "/none/qemu", _LINUX, MICROVM, Path("/none/image"), "64M") == "tcg"
-    assert choose_accelerator("kvm", "/none/qemu", _LINUX, MICROVM, Path("/none/image"), "64M") == "kvm"
+    assert choose_accelerator("tcg", "/none/qemu", _LINUX, MICROVM, BootFiles(Path("/none/image")), "64M") == "tcg"
+    assert choose_accelerator("kvm", "/none/qemu", _LINUX, MICROVM, BootFiles(Path("/none/image")), "64M") == "kvm"
 
 
 def test_without_a_qemu_that_runs_a_guest_under_kvm_its_own_emulation_is_taken() -> None:
-    assert choose_accelerator("auto", "/none/qemu", _LINUX, MICROVM, Path("/none/image"), "64M") == "tcg"
+    assert choose_accelerator("auto", "/none/qemu", _LINUX, MICROVM, BootFiles(Path("/none/image")), "64M") == "tcg"
 
 
 def _image(tmp_path: Path, **changes: object) -> Path:
@@ -173,7 +176,7 @@ def test_a_machine_that_ends_without_a_status_is_an_error(tmp_path: Path, monkey
     image = _image(tmp_path)
     code = tmp_path / "bin/qemu-system-x86_64.code"
     code.write_text("3")
-    with pytest.raises(UnikernelError, match="QEMU ended with status 3 before the application did"):
+    with pytest.raises(UnikernelError, match="The machine ended with status 3 before the application did"):
         run_image(image, RunOptions(accelerator="tcg"))
     code.write_text("0")
     with pytest.raises(UnikernelError, match="stopped before the application ended"):
@@ -216,3 +219,107 @@ def test_an_image_says_what_is_run_on_this_machine_only_if_it_is_trusted(tmp_pat
     with pytest.raises(UnikernelError, match="brings the description of its library OS along.*name a key"):
         run_image(image, RunOptions(accelerator="tcg"))
     assert run_image(image, RunOptions(accelerator="tcg", is_verified=True)) == 7
+
+
+# --- other library OSes ---------------------------------------------------------------------------------------------
+
+
+def _packed_image(tmp_path: Path, rootfs: bytes) -> Path:
+    manifest = _manifest(
+        library_os=LibraryOs(name="unikraft"),
+        rootfs=Rootfs(packed_sha256="ab", packed_size=len(rootfs)),
+        start=Start(program="/app/a", arguments=["/app/a", "two words"], environment=["A=1"]),
+        network=Network(mode="static", address="10.0.2.15/24", gateway="10.0.2.2", hostname="web", nameservers=["10.0.2.3"]),
+        command_line="lib.x=1",
+    )
+    content = tmp_path / "rootfs"
+    content.write_bytes(rootfs)
+    image = tmp_path / "an image, packed.elf"
+    note = image_manifest.note(image_manifest.encode(manifest))
+    sections = [Section(ROOTFS_SECTION, "SHT_PROGBITS", content, 4096), manifest_section(note)]
+    append_sections(tiny_program(tmp_path / "kernel"), sections, image)
+    return image
+
+
+def test_what_is_packed_beside_a_kernel_is_given_at_boot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    script = (
+        'previous=; for word; do case $previous in -initrd) cat $word;; -kernel) echo "kernel $word" >&2; test -f $word;; '
+        '-append) echo "$word" >&2;; esac; previous=$word; done; ls "$TMPDIR" >&2'
+    )
+    _fake_qemu(tmp_path, monkeypatch, script)
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    assert run_image(_packed_image(tmp_path, b"packed\n" * 1000), RunOptions(accelerator="tcg", arguments=["7"])) == 0
+    printed = capfd.readouterr()
+    assert printed.out == "packed\n" * 1000
+    appended = 'netdev.ip=10.0.2.15/24:10.0.2.2:10.0.2.3::web: env.vars=[ "A=1" ] lib.x=1 -- /app/a "two words" "7"'
+    assert appended in printed.err
+    # QEMU would take the comma for the end of the name, and the kernel the space.
+    assert re.search(r"^kernel \S+/image\.elf$", printed.err, re.MULTILINE)
+    assert list((tmp_path / "temporary").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("console", "code", "status"),
+    [("Solo5: solo5_exit(7) called\\r", 83, 7), ("x\\nSolo5: solo5_exit(0) called", 83, 0), ("solo5_exit(300) called", 83, None)],
+)
+def test_a_status_on_the_console(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    console: str,
+    code: int,
+    status: int | None,
+) -> None:
+    _fake_qemu(tmp_path, monkeypatch, f"printf '{console}'; exit {code}")
+    manifest = _manifest(library_os=LibraryOs(name="solo5-virtio"), network=Network(mode="none"))
+    image = image_with_note(tmp_path / "image", image_manifest.encode(manifest))
+    if status is None:
+        with pytest.raises(UnikernelError, match="ended with status 83 before the application did"):
+            run_image(image, RunOptions(accelerator="tcg"))
+    else:
+        assert run_image(image, RunOptions(accelerator="tcg")) == status
+    assert "solo5_exit" in capfd.readouterr().out
+
+
+def test_a_library_os_that_fails_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # QEMU's own status is 0.
+    _fake_qemu(tmp_path, monkeypatch, "echo 'ERR:  [appelfloader] nope: Failed to execute /nope'")
+    with pytest.raises(UnikernelError, match="unikraft failed: ERR: .* Failed to execute /nope"):
+        run_image(_packed_image(tmp_path, b""), RunOptions(accelerator="tcg"))
+
+
+@pytest.mark.parametrize(("code", "status"), [(1, 0), (15, 7), (255, 127)])
+def test_a_status_that_isa_debug_exit_shifts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, status: int) -> None:
+    _fake_qemu(tmp_path, monkeypatch, f"exit {code}")
+    disk = tmp_path / "disk"
+    disk.write_bytes(b"disk")
+    manifest = _manifest(library_os=LibraryOs(name="nanos"), network=Network(mode="none"))
+    append_trailer(disk, image_manifest.note(image_manifest.encode(manifest)), tmp_path / "image.img")
+    assert run_image(tmp_path / "image.img", RunOptions(accelerator="tcg")) == status
+    with pytest.raises(UnikernelError, match="nanos has no place for arguments at boot"):
+        run_image(tmp_path / "image.img", RunOptions(accelerator="tcg", arguments=["7"]))
+
+
+def test_a_program_of_the_library_os_boots_without_qemu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    manifest = _manifest(
+        library_os=LibraryOs(name="solo5"),
+        network=Network(mode="none"),
+        memory_bytes=2 << 20,
+        start=Start(program="a", arguments=["a", "7"]),
+    )
+    image = image_with_note(tmp_path / "image", image_manifest.encode(manifest))
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    with pytest.raises(UnikernelError, match="There is no solo5-spt on PATH; it is published as: Solo5's releases"):
+        run_image(image, RunOptions())
+    tender = tmp_path / "solo5-spt"
+    tender.write_text('#!/bin/sh\nprintf "%s|" "$@"; exit 9\n')
+    tender.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    assert run_image(image, RunOptions(arguments=["more"])) == 9
+    assert capfd.readouterr().out == f"--mem=2|{image}|7 more|"

@@ -1,0 +1,47 @@
+"""What a service asks of its operating system: packaged and laid out as for an image, and no further."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pants.backend.python.subsystems.setup import PythonSetup
+from pants.engine.rules import Rule, collect_rules, rule
+from pants.engine.unions import UnionRule
+from pants.util.logging import LogLevel
+
+from pants_unikernel import engine
+from pants_unikernel.image_types import Service, ServiceRequest
+from pants_unikernel.subsystems.toolkit import Toolkit
+from pants_unikernel.util_rules.rootfs import (
+    capture_python_runtime,
+    distributions_layer,
+    lay_out_application,
+    package_app_target,
+    read_indexes,
+)
+from pants_unikernel.util_rules.toolchain import LinkToolchain
+from unikernel.library_os.requirements import Program
+
+
+@rule(desc="Look at a service", level=LogLevel.DEBUG)
+async def analyse_service(
+    request: ServiceRequest, python_setup: PythonSetup, toolkit: Toolkit, link_toolchain: LinkToolchain
+) -> Service:
+    """What cannot be packaged or laid out is part of the report: it does not end it."""
+    target = await engine.find_target(request.address)
+    origin = str(request.address)
+    try:
+        app = await package_app_target(target, request.address, "specs", python_setup)
+        runtime = await capture_python_runtime(app.constraints, origin, toolkit) if app.constraints is not None else None
+        application = await lay_out_application(app, request.executable, runtime, origin, toolkit, link_toolchain)
+        layers = [application.layer]
+        if application.distributions is not None and runtime is not None:
+            layers.append(await distributions_layer(application.distributions, runtime, origin, toolkit))
+        facts = [index.facts for index in await read_indexes(layers)]
+    except Exception as error:
+        return Service(request.address, target.alias, None, " ".join(str(error).split()))
+    return Service(request.address, target.alias, Program.of_facts(facts))
+
+
+def rules() -> Iterable[Rule | UnionRule]:
+    return collect_rules()

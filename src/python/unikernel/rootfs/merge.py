@@ -1,0 +1,143 @@
+"""Makes one root file system of several layers, as a kernel does that unpacks them one after another, for those that do not."""
+
+from __future__ import annotations
+
+import io
+import os
+import posixpath
+import shutil
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from unikernel.errors import UnikernelError
+from unikernel.rootfs.cpio import MODIFICATION_TIME, CpioWriter, scan_cpio
+
+_MOST_LINKS = 40
+_TIMES = (MODIFICATION_TIME, MODIFICATION_TIME)
+
+
+@dataclass(frozen=True)
+class MergedEntry:
+    """`content` starts at `start` of an open archive. `target` is a symbolic link's."""
+
+    mode: int
+    size: int
+    start: int
+    archive: BinaryIO
+    target: str | None = None
+
+    def open(self) -> BinaryIO:
+        """The content. The archive is shared: one at a time."""
+        return _Part(self.archive, self.start, self.size)  # type: ignore[return-value]
+
+
+class _Part(io.RawIOBase):
+    """`size` bytes of a file from `start`."""
+
+    def __init__(self, file: BinaryIO, start: int, size: int) -> None:
+        self._file = file
+        self._left = size
+        file.seek(start)
+
+    def read(self, size: int = -1) -> bytes:
+        block = self._file.read(self._left if size < 0 else min(size, self._left))
+        self._left -= len(block)
+        return block
+
+
+class MergedRootfs:
+    """Entries by absolute path, sorted, each after its directory. Device nodes are left out: every library OS has its own."""
+
+    def __init__(self, entries: dict[str, MergedEntry]) -> None:
+        self.entries = entries
+
+    def resolve(self, path: str) -> str:
+        """The path of the file that `path` leads to. Raises UnikernelError when there is none."""
+        for _ in range(_MOST_LINKS):
+            path = _through_links(self.entries, path)
+            entry = self.entries.get(path)
+            if entry is None or not stat.S_ISREG(entry.mode) and entry.target is None:
+                break
+            if entry.target is None:
+                return path
+            path = posixpath.normpath(posixpath.join(posixpath.dirname(path), entry.target))
+        raise UnikernelError(f"{path} is no file of the root file system.")
+
+    def write_cpio(self, path: Path) -> None:
+        """An archive as other readers than Linux's expect it: nothing is padded to pages."""
+        with path.open("wb") as stream:
+            writer = CpioWriter(stream, aligned=False)
+            for name, entry in self.entries.items():
+                writer.add(name[1:], entry.mode, entry.open(), entry.size)
+            writer.close()
+
+    def write_file(self, path: str, destination: Path) -> None:
+        entry = self.entries[path]
+        with destination.open("wb") as stream:
+            shutil.copyfileobj(entry.open(), stream, 1 << 20)
+        destination.chmod(entry.mode & 0o777)
+        os.utime(destination, _TIMES)
+
+    def write_directory(self, root: Path) -> None:
+        """As files, links and directories below `root`."""
+        for path, entry in self.entries.items():
+            destination = root / path[1:]
+            if stat.S_ISDIR(entry.mode):
+                destination.mkdir(exist_ok=True)
+            elif entry.target is not None:
+                os.symlink(entry.target, destination)
+                os.utime(destination, _TIMES, follow_symlinks=False)
+            else:
+                self.write_file(path, destination)
+        # Last: a directory that may not be written to has been filled by now.
+        for path, entry in reversed(list(self.entries.items())):
+            if stat.S_ISDIR(entry.mode):
+                (root / path[1:]).chmod(entry.mode & 0o7777)
+                os.utime(root / path[1:], _TIMES)
+
+
+@contextmanager
+def merged_rootfs(archives: Sequence[Path]) -> Iterator[MergedRootfs]:
+    """A later layer replaces files of an earlier one; a directory has the mode of its last entry.
+
+    Raises UnikernelError when a layer has a file or a link where an earlier one has a directory.
+    """
+    entries: dict[str, MergedEntry] = {}
+    with ExitStack() as stack:
+        for archive in archives:
+            stream = stack.enter_context(archive.open("rb"))
+            for entry, start in scan_cpio(stream):
+                if not (stat.S_ISREG(entry.mode) or stat.S_ISDIR(entry.mode) or stat.S_ISLNK(entry.mode)):
+                    continue
+                target = None
+                if stat.S_ISLNK(entry.mode):
+                    stream.seek(start)
+                    target = stream.read(entry.size).decode("utf-8", "surrogateescape")
+                path = _through_links(entries, "/" + entry.path)
+                _check_kind(entries.get(path), entry.mode, path, archive.stem)
+                entries[path] = MergedEntry(entry.mode, entry.size, start, stream, target)
+        yield MergedRootfs(dict(sorted(entries.items(), key=lambda item: item[0].split("/"))))
+
+
+def _check_kind(there: MergedEntry | None, mode: int, path: str, layer: str) -> None:
+    if there is not None and stat.S_ISDIR(there.mode) and not stat.S_ISDIR(mode):
+        raise UnikernelError(f"{path} is no directory in the {layer} layer, and one in a layer below it: they do not go together.")
+
+
+def _through_links(entries: dict[str, MergedEntry], path: str) -> str:
+    """`path` with the symbolic links on the way to it followed, as who unpacks the later layer meets them."""
+    for _ in range(_MOST_LINKS):
+        parts = path.strip("/").split("/")
+        for count in range(1, len(parts)):
+            prefix = "/" + "/".join(parts[:count])
+            above = entries.get(prefix)
+            if above is not None and above.target is not None:
+                path = posixpath.normpath(posixpath.join(posixpath.dirname(prefix), above.target, *parts[count:]))
+                break
+        else:
+            return path
+    raise UnikernelError(f"{path} is below symbolic links that lead to each other.")

@@ -1,0 +1,387 @@
+"""Images that are packed with a library OS's kernel or by its tool. The kernel here is a few lines of the test's own, for QEMU's multiboot:
+it shows its command line, looks into the root file system beside it, and says a status. Real kernels: real_library_os_integration_test.py.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pants_project import PantsProject
+from unikernel.testing.programs import for_another_machine
+
+NEW = uuid.uuid4().hex
+_RUN = re.compile(r"\[INFO\] Completed: (.*)")
+# Multiboot Specification 0.6.96, "Boot information format": flags, ..., cmdline (16), mods_count (20), mods_addr (24).
+KERNEL = r"""
+typedef unsigned int word;
+__asm__(
+    ".section .text.first, \"ax\"\n.balign 4\n.long 0x1BADB002, 0, -0x1BADB002\n"
+    ".globl _start\n_start: mov $stack + 16384, %esp\npush %ebx\ncall look\n.bss\n.balign 16\nstack: .space 16384\n.text\n");
+static void out(unsigned short port, unsigned char value) { __asm__ volatile("outb %0, %1" : : "a"(value), "Nd"(port)); }
+static void print(const char *text) { while (*text) out(0x3f8, *text++); out(0x3f8, '\n'); }
+static int is(const char *at, const char *text) { while (*text) if (*at++ != *text++) return 0; return 1; }
+static int has(const char *at, const char *end, const char *text) { for (; at < end; at++) if (is(at, text)) return 1; return 0; }
+void look(const word *information) {
+    const char *line = (const char *)information[4];
+    const word *module = (const word *)information[6];
+    const char *start = (const char *)module[0], *end = (const char *)module[1];
+    int status = 0;
+    print(line);
+    if (!is(start, "070701") || !has(start, end, "app/program") || !has(start, end, "root:x:0:0")) status = 100;
+    while (*line) { if (is(line, "status=")) status += line[7] - '0'; line++; }
+    out(0x501, status);
+    for (;;) __asm__ volatile("hlt");
+}
+"""
+LOOKER = """\
+name: looker
+title: a kernel that looks around
+license: MIT
+architecture: x86_64
+tried: in this test
+published: in this repository
+inputs:
+  kernel:
+    what: a kernel for QEMU's multiboot
+    kind: elf
+    machine: i386
+takes:
+  - static
+  - static-pie
+honours:
+  - files
+  - kernel_parameters
+pack:
+  rootfs: cpio
+  kernel: kernel
+command_line:
+  form: '{parameters} {environment} -- {program} {arguments}'
+  quoting: double-quotes
+  in_image: no
+  environment: 'env=[ {words} ]'
+  empty_words: no
+  not_in_variables: ']'
+boot:
+  memory: 8M
+  rootfs_copies: 2
+  machines:
+    pc:
+      program: qemu-system-x86_64
+      machine: pc
+      cpu:
+        tcg: max
+      arguments: >-
+        -nodefaults -display none -no-reboot -serial chardev:console -device isa-debug-exit -kernel {image} -initrd {rootfs}
+        -append {command_line}
+exit:
+  report: monitor-shifted
+limits:
+  fork: no
+"""
+DISK = (
+    LOOKER[: LOOKER.index("inputs:")].replace("looker", "disk")
+    + """\
+inputs:
+  maker:
+    what: what makes disks
+    kind: program
+takes:
+  - static
+pack:
+  rootfs: nanos-manifest
+  command: '{maker} {packed}'
+  standard_input: rootfs
+  suffix: img
+  deterministic: no
+"""
+    + LOOKER[LOOKER.index("command_line:") :].replace(" -initrd {rootfs}", "")
+)
+MAKER = "#!/bin/sh\n# {new}\ncat > $1\n{end}\n"
+TARGETS = """\
+file(name="kernel", source="kernel.elf")
+library_os(name="looker", description_file="looker.yaml", inputs={"kernel": ":kernel"}, version="1.2")
+file(name="maker", source="maker.sh")
+library_os(name="disk", description_file="disk.yaml", inputs={"maker": ":maker"})
+"""
+PROGRAM = """\
+cc_sources(name="sources", sources=["main.c"])
+cc_binary(name="program", dependencies=[":sources"])
+"""
+
+
+def compile_kernel(path: Path) -> Path:
+    flags = ["-m32", "-O1", "-ffreestanding", "-fno-pie", "-no-pie", "-fno-stack-protector", "-fno-asynchronous-unwind-tables"]
+    link = ["-nostdlib", "-static", "-Wl,-Ttext=0x100000", "-Wl,--build-id=none", "-Wl,-z,max-page-size=4096"]
+    # The first of the text, where multiboot looks for it.
+    subprocess.run(["gcc", *flags, *link, "-x", "c", "-", "-o", path], input=KERNEL.encode(), check=True)
+    return path
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PantsProject]:
+    with PantsProject(tmp_path_factory.mktemp("repository")) as project:
+        project.write("os/looker.yaml", LOOKER)
+        project.write("os/disk.yaml", DISK)
+        project.write("os/BUILD", TARGETS)
+        compile_kernel(project.root / "os/kernel.elf")
+        project.write("os/maker.sh", MAKER.format(new=NEW, end=""))
+        project.write("app/main.c", f'int main(void) {{ return 0; }}\nconst char new_{NEW}[] __attribute__((used)) = "{NEW}";\n')
+        project.write("app/BUILD", PROGRAM + image())
+        yield project
+
+
+def image(name: str = "unikernel", **fields: object) -> str:
+    settings: dict[str, object] = {"app": ":program", "library_os": "looker", **fields}
+    return f"unikernel_image(name={name!r}, {', '.join(f'{key}={value!r}' for key, value in settings.items())})\n"
+
+
+def test_an_image_is_packed_signed_verified_and_run(project: PantsProject) -> None:
+    fields: dict[str, Any] = {"args": ["status=7", "two words"], "env": {"A": "1"}, "kernel_parameters": ["loud"]}
+    project.write("app/BUILD", PROGRAM + image(**fields))
+    processes = set(_RUN.findall(project.succeed("package", "app:unikernel")))
+    assert {"Lay out app:program", "Pack app:unikernel with looker"} <= processes
+    verified = project.succeed("unikernel-verify", "app:unikernel")
+    assert "manifest in the image" in verified
+    status, printed = project.run("run", "app:unikernel")
+    assert 'loud env=[ "A=1" "HOME=/" "PATH=' in printed and '-- /app/program "status=7" "two words"' in printed
+    assert status == 7
+    assert project.run("run", "app:unikernel", "--", "status=2")[0] == 9
+    manifest = json.loads((project.root / "dist/app/unikernel.json").read_text())
+    assert manifest["library_os"] == {"name": "looker", "version": "1.2", "description": LOOKER}
+    assert "not_reproducible" not in manifest
+    inputs = {item["name"]: item["sha256"] for item in manifest["inputs"]}
+    kernel = hashlib.sha256((project.root / "os/kernel.elf").read_bytes()).hexdigest()
+    assert inputs["looker kernel"] == kernel
+    document = json.loads((project.root / "dist/app/unikernel.cdx.json").read_text())
+    (listed,) = (component for component in document["components"] if component["name"] == "looker")
+    assert (listed["version"], listed["hashes"][0]["content"]) == ("1.2", kernel)
+
+
+def test_what_did_not_change_is_not_packed_again(project: PantsProject) -> None:
+    project.write("app/BUILD", PROGRAM + image(library_os="disk"))
+    assert "Pack app:unikernel with disk" in _RUN.findall(project.succeed("package", "app:unikernel"))
+    # Its packer gives other bytes each time, and is cached all the same.
+    assert json.loads((project.root / "dist/app/unikernel.json").read_text())["not_reproducible"] is True
+    content = (project.root / "dist/app/unikernel.img").read_bytes()
+    (project.root / "dist/app/unikernel.img").unlink()
+    assert _RUN.findall(project.succeed("package", "app:unikernel")) == []
+    assert (project.root / "dist/app/unikernel.img").read_bytes() == content
+    # A field repacks, and lays nothing out.
+    project.write("app/BUILD", PROGRAM + image(library_os="disk", args=["a"]))
+    assert set(_RUN.findall(project.succeed("package", "app:unikernel"))) == {"Pack app:unikernel with disk"}
+
+
+def test_one_target_is_an_image_for_each_library_os(project: PantsProject) -> None:
+    build = image().replace("'looker'", "parametrize('looker', 'disk')")
+    project.write("app/BUILD", PROGRAM + build)
+    project.succeed("package", "app:unikernel@library_os=looker", "app:unikernel@library_os=disk")
+    images = [name for name in project.dist() if name.endswith((".elf", ".img")) and "@" in name]
+    assert images == ["app/unikernel@library_os=disk.img", "app/unikernel@library_os=looker.elf"]
+    project.succeed("unikernel-verify", "app:")
+    assert project.run("run", "app:unikernel@library_os=looker")[0] == 0
+
+
+def test_parametrized_images_with_one_path_are_refused(project: PantsProject) -> None:
+    build = image(output_path="one/image.elf").replace("'looker'", "parametrize('looker', 'disk')")
+    project.write("bad/main.c", "int main(void) { return 0; }\n")
+    expect_error(
+        project,
+        PROGRAM + build,
+        "bad:unikernel@library_os=disk and bad:unikernel@library_os=looker both are written to one/image.elf: give each its own "
+        "`output_path`, or leave it out",
+        targets=["bad:unikernel@library_os=disk", "bad:unikernel@library_os=looker"],
+    )
+
+
+def expect_error(project: PantsProject, build: str, *expected: str, targets: tuple[str, ...] | list[str] = ("bad:bad",)) -> None:
+    file = project.write("bad/BUILD", build)
+    try:
+        project.fail("package", *targets, expected=expected)
+    finally:
+        file.unlink()
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        (
+            {"library_os": "nanos"},
+            "bad:bad: nanos needs boot, its boot.img; kernel, its kernel.img; mkfs, its mkfs, which is not the one of Linux. Published as: "
+            "NanoVMs' releases",
+        ),
+        ({"library_os": "unikraft"}, 'library_os(name="unikraft", inputs={"kernel": ":..."})'),
+        ({"timezone": "UTC"}, "bad:bad: the `timezone` field means nothing to looker: leave it out"),
+        ({"args": ["a", ""]}, "bad:bad: looker cannot give its application an empty argument"),
+        ({"env": {"A": "[1]"}}, "bad:bad: looker cannot give its application A=[1]: there is a ']' in it"),
+        ({"memory": "4M"}, "bad:bad: the `memory` field is 4M, and looker needs 8M at least"),
+        ({"memory": "8M"}, "bad:bad: memory: 8 MiB are too small for this root file system"),
+        ({"does_without": ["forks"]}, "'forks' is none of c_library, fork, exec"),
+    ],
+)
+def test_fields_that_the_library_os_cannot_honour(project: PantsProject, fields: dict[str, object], expected: str) -> None:
+    project.write("bad/main.c", "int main(void) { return 0; }\n")
+    expect_error(project, PROGRAM + image("bad", **fields), expected)
+
+
+def test_an_application_that_the_library_os_has_nothing_for(project: PantsProject) -> None:
+    project.write("bad/main.c", "#include <unistd.h>\nint main(void) { return fork() > 0; }\n")
+    expect_error(
+        project,
+        PROGRAM + image("bad"),
+        "bad:bad: needs fork (fork linked into program), which looker does not provide. If this image never does it, say "
+        "does_without=['fork'].",
+    )
+    project.write("taken/main.c", "#include <unistd.h>\nint main(void) { return fork() > 0; }\n")
+    project.write("taken/BUILD", PROGRAM + image(does_without=["fork"]))
+    project.succeed("package", "taken:unikernel")
+    dynamic = PROGRAM.replace("])\n", '], link="dynamic")\n').replace('["main.c"], link="dynamic"', '["main.c"]')
+    expect_error(
+        project, dynamic + image("bad", does_without=["fork"]), "program is a dynamic-pie program, and looker takes static"
+    )
+
+
+def test_python_that_starts_programs_is_refused_by_its_modules_name(project: PantsProject) -> None:
+    project.write("bad/server.py", "from bad import jobs\n")
+    project.write("bad/jobs.py", "import subprocess\n")
+    targets = 'python_sources(name="sources")\npex_binary(name="program", entry_point="server.py")\n'
+    expect_error(
+        project,
+        targets + image("bad", library_os="nanos").replace("nanos", "forkless"),
+        "bad:bad: needs fork (subprocess imported by bad.jobs), which forkless does not provide",
+    )
+
+
+@pytest.fixture(autouse=True, scope="module")
+def forkless(project: PantsProject) -> None:
+    """Takes Python, and has no fork."""
+    project.write(
+        "forkless/forkless.yaml", LOOKER.replace("looker", "forkless").replace("  - static\n", "  - dynamic\n  - dynamic-pie\n")
+    )
+    project.write(
+        "forkless/BUILD", 'library_os(name="forkless", description_file="forkless.yaml", inputs={"kernel": "os:kernel"})\n'
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("foreign", "is for aarch64, and is to be for i386: a kernel for QEMU's multiboot"),
+        ("text", "is no ELF file: it is to be a kernel for QEMU's multiboot"),
+        ("object", "is an ELF object file, which is no kernel"),
+    ],
+)
+def test_a_kernel_of_another_machine_or_kind(project: PantsProject, kind: str, expected: str) -> None:
+    kernel = project.root / "bad/kernel.elf"
+    kernel.parent.mkdir(exist_ok=True)
+    if kind == "foreign":
+        for_another_machine(project.root / "os/kernel.elf", kernel)
+    elif kind == "text":
+        kernel.write_text("kernel")
+    else:
+        subprocess.run(["gcc", "-m32", "-c", "-x", "c", "-", "-o", kernel], input=b"int x;\n", check=True)
+    project.write("bad/odd.yaml", LOOKER.replace("looker", "odd"))
+    targets = 'file(name="kernel", source="kernel.elf")\nlibrary_os(name="odd", description_file="odd.yaml", inputs={"kernel": ":kernel"})\n'
+    # The application cannot be built: nothing slow comes before the kernel is looked at.
+    project.write("bad/main.c", "this is no C\n")
+    expect_error(project, PROGRAM + targets + image("bad", library_os="odd"), "bad:bad: The kernel of odd, ", expected)
+
+
+@pytest.mark.parametrize(
+    ("digests", "expected"),
+    [
+        ({"kernel": "0" * 64}, f"bad:odd: the `sha256` field: kernel is to have {'0' * 64}, and the file os/kernel.elf has "),
+        ({"boot": "0" * 64}, "bad:odd: the `sha256` field has 'boot', which the `inputs` field does not bring"),
+        ({"kernel": "0"}, "the digest of kernel, '0', is not 64 hex digits"),
+    ],
+)
+def test_a_kernel_with_another_digest(project: PantsProject, digests: dict[str, str], expected: str) -> None:
+    project.write("bad/odd.yaml", LOOKER.replace("looker", "odd"))
+    targets = f'library_os(name="odd", description_file="odd.yaml", inputs={{"kernel": "os:kernel"}}, sha256={digests!r})\n'
+    expect_error(project, PROGRAM + targets + image("bad", library_os="odd"), expected)
+
+
+def test_a_kernel_with_the_right_digest_is_taken(project: PantsProject) -> None:
+    kernel = hashlib.sha256((project.root / "os/kernel.elf").read_bytes()).hexdigest()
+    project.write("os/BUILD", TARGETS.replace('version="1.2"', f'version="1.2", sha256={{"kernel": "{kernel}"}}'))
+    project.write("app/BUILD", PROGRAM + image())
+    project.succeed("package", "app:unikernel")
+
+
+@pytest.mark.parametrize(("end", "expected"), [("exit 2", "ended with status 2"), ("kill -9 $$", "ended with status -9")])
+def test_a_packer_that_fails_half_way(project: PantsProject, end: str, expected: str) -> None:
+    project.write("bad/maker.sh", MAKER.format(new=NEW, end=f"echo its reason\n{end}"))
+    project.write("bad/odd.yaml", DISK.replace("name: disk", "name: odd"))
+    project.write("bad/main.c", "int main(void) { return 0; }\n")
+    targets = (
+        'file(name="maker", source="maker.sh")\nlibrary_os(name="odd", description_file="odd.yaml", inputs={"maker": ":maker"})\n'
+    )
+    expect_error(
+        project,
+        PROGRAM + targets + image("bad", library_os="odd"),
+        "bad:bad: Cannot pack the image for odd",
+        expected,
+        "its reason",
+    )
+
+
+def test_readiness_of_a_repository(project: PantsProject) -> None:
+    project.write("services/main.c", "int main(void) { return 0; }\n")
+    project.write("services/forks.c", '#include <stdlib.h>\nint main(void) { return system("true"); }\n')
+    project.write("services/broken.c", "this is no C\n")
+    project.write("services/job.py", "from multiprocessing import Pool\n")
+    project.write(
+        "services/BUILD",
+        """\
+cc_source(name="main", source="main.c")
+cc_binary(name="plain", dependencies=[":main"])
+cc_source(name="forks_source", source="forks.c")
+cc_binary(name="forks", dependencies=[":forks_source"], link="static-pie")
+cc_source(name="broken_source", source="broken.c")
+cc_binary(name="broken", dependencies=[":broken_source"])
+python_sources()
+pex_binary(name="job", entry_point="job.py")
+unikernel_image(name="image", app=":forks", does_without=["fork"], library_os="looker")
+""",
+    )
+    text = project.succeed("unikernel-readiness", "services::")
+    assert re.search(r"services:plain \(cc_binary\)\n(.*\n)*?  looker +ready\n", text)
+    assert re.search(r"  unikraft +ready with changes: plain is a static program, and unikraft takes static-pie", text)
+    assert "services:broken (cc_binary): cannot be looked at: 1 source of services:broken can't be compiled." in text
+    assert "unikraft: kernel (" in text
+    options = ["--json", '--library-os=["looker", "nanos", "forkless", "linux", "picolibc"]']
+    printed = project.succeed("unikernel-readiness", *options, "services::")
+    document = json.loads(printed[printed.index("{\n") :])
+    services = {service["address"]: service for service in document["services"]}
+    assert set(services) == {f"services:{name}" for name in ("plain", "forks", "broken", "job")}
+    forks = services["services:forks"]["library_oses"]
+    # Its image does without.
+    assert forks["looker"]["readiness"] == "ready"
+    job = services["services:job"]["library_oses"]
+    assert job["forkless"]["reasons"] == ["needs fork (multiprocessing imported by services.job), which forkless does not provide"]
+    assert (job["linux"]["readiness"], job["looker"]["readiness"], job["picolibc"]["readiness"]) == (
+        "ready",
+        "not ready",
+        "not ready",
+    )
+    assert document["library_oses"]["nanos"]["to_declare"] == ["kernel", "boot", "mkfs"]
+    project.fail(
+        "unikernel-readiness",
+        '--library-os=["nano"]',
+        "services::",
+        expected=["There is no library OS 'nano'", "Did you mean 'nanos'?"],
+    )
+
+
+def test_readiness_without_a_service(project: PantsProject) -> None:
+    assert os.path.exists(project.root / "os/BUILD")
+    project.fail("unikernel-readiness", "os::", expected=["none of the targets is packaged as a service"])
