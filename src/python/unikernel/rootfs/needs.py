@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import posixpath
-import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from enum import Enum
@@ -17,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unikernel.elf import ElfFacts, ElfKind, parser_failures
-from unikernel.errors import UnikernelError
 
 if TYPE_CHECKING:
     from unikernel.rootfs.python_runtime import PythonRuntime
@@ -123,20 +121,8 @@ def python_needs(runtime: PythonRuntime, sources: Iterable[tuple[Path, str]], *,
     chosen = [(source, module) for source, module in sources if _has_word(source)]
     if not chosen:
         return []
-    worker = Path(__file__).with_name("needs_worker.py")
-    result = subprocess.run(
-        [*runtime.command(), "-s", "-S", "-B", "-W", "ignore", str(worker)],
-        input="".join(f"{source}\0{module}\0" for source, module in chosen).encode("utf-8", "surrogateescape"),
-        env={"PYTHONHOME": str(runtime.root), "LC_ALL": "C.UTF-8"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    if result.returncode != 0:
-        raise UnikernelError(
-            f"The interpreter of the image (Python {runtime.facts.version}) cannot look at the application's sources: "
-            + result.stderr.decode(errors="replace").strip()[-2000:]
-        )
-    found = (json.loads(line) for line in result.stdout.splitlines())
+    lines = runtime.run_worker("needs_worker.py", (word for source, module in chosen for word in (str(source), module)))
+    found = (json.loads(line) for line in lines)
     return sorted(Need(Capability(capability), what, by, how, certain) for capability, what, by, how in found)
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from unikernel.elf import read_elf_file
 from unikernel.rootfs.needs import Capability, Need, module_name, program_needs, tree_needs
+from unikernel.rootfs.python_runtime import PythonRuntime
 from unikernel.testing.programs import compile_c, program, tiny_program
 from unikernel.testing.python import linked_runtime, write_tree
 
@@ -82,7 +83,7 @@ def test_python_sources_by_module(tmp_path: Path) -> None:
 
 def test_most_sources_are_not_parsed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runtime = linked_runtime(tmp_path / "runtime")
-    monkeypatch.setattr(subprocess, "run", None)
+    monkeypatch.setattr(PythonRuntime, "run_worker", None)
     assert tree_needs(write_tree(tmp_path / "sources", {"a.py": "import json\n"}), runtime, certain=True) == []
 
 

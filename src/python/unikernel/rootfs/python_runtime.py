@@ -14,6 +14,7 @@ import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from unikernel.digests import file_sha256
 from unikernel.elf import strip_elf
@@ -94,18 +95,16 @@ class PythonRuntime:
 
         Without columns, tracebacks do not mark the part of a line that failed (PEP 657), and modules are smaller.
         """
-        words = [word for triple in sources for word in map(str, triple)]
-        worker = Path(__file__).with_name("bytecode_worker.py")
+        words = (word for triple in sources for word in map(str, triple))
+        return self.run_worker("bytecode_worker.py", words, {} if with_columns else {"PYTHONNODEBUGRANGES": "1"})
+
+    def run_worker(self, name: str, words: Iterable[str], environment: Mapping[str, str] = MappingProxyType({})) -> list[str]:
+        """Runs a script that is beside this module, with NUL-terminated words on its standard input; returns the lines that it prints."""
         result = subprocess.run(
-            [*self.command(), "-s", "-S", "-B", "-W", "ignore", str(worker)],
+            [*self.command(), "-s", "-S", "-B", "-W", "ignore", str(Path(__file__).with_name(name))],
             input="".join(word + "\0" for word in words).encode("utf-8", "surrogateescape"),
             # Sets are marshalled in the order of their hashes.
-            env={
-                "PYTHONHOME": str(self.root),
-                "PYTHONHASHSEED": "0",
-                "LC_ALL": "C.UTF-8",
-                **({} if with_columns else {"PYTHONNODEBUGRANGES": "1"}),
-            },
+            env={"PYTHONHOME": str(self.root), "PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8", **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import resource
 import struct
@@ -14,13 +15,23 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from unikernel.errors import UnikernelError
+from unikernel.image.attachment import (
+    ROOTFS_SECTION,
+    SECTOR,
+    Section,
+    append_sections,
+    append_trailer,
+    manifest_section,
+)
 from unikernel.image.contents import check_contents
 from unikernel.image.manifest import encode, read_manifest
+from unikernel.image.manifest import note as elf_note
 from unikernel.image.manifest_pb2 import Layer, Manifest, Rootfs
 from unikernel.image.spec import ImageSpec
 from unikernel.signing.documents import parse
 from unikernel.signing.policy import Policy
 from unikernel.testing.images import image_with_note, link_small_image, small_kit
+from unikernel.testing.programs import tiny_program
 
 _MEMORY = 256 << 20
 _NUMBERS = st.sampled_from([0, 1, 3, 0x7F, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, 0x7FFFFFFFFFFFFFFF, 0xFFFFFFFFFFFFFFFF])
@@ -123,6 +134,15 @@ _manifests = st.builds(
     rootfs=st.builds(Rootfs, sha256=st.text(max_size=70), size=st.integers(0, 2**64 - 1), layers=_layers),
 )
 
+_packed = st.builds(
+    Manifest,
+    rootfs=st.builds(
+        Rootfs,
+        packed_sha256=st.sampled_from(["ab", "", hashlib.sha256(b"packed").hexdigest()]) | st.text(max_size=5),
+        packed_size=_NUMBERS | st.integers(0, 5000),
+    ),
+)
+
 
 @settings(max_examples=300, deadline=None, derandomize=True)
 @given(st.binary(max_size=400) | _manifests.map(encode))
@@ -130,6 +150,40 @@ def test_a_note_that_is_no_manifest_or_one_of_another_image(image_of_note: tuple
     content, place = image_of_note
     scratch.write_bytes(content.replace(place, note[: len(place)].ljust(len(place), b"\0")))
     _read(scratch)
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(st.binary(max_size=400) | _packed.map(lambda manifest: elf_note(encode(manifest))), _NUMBERS, _NUMBERS, st.booleans())
+def test_a_disk_with_a_trailer_that_lies(scratch: Path, content: bytes, start: int, size: int, is_told: bool) -> None:
+    disk = scratch.with_name("disk")
+    disk.write_bytes(b"disk" * 1000)
+    append_trailer(disk, content, scratch)
+    if not is_told:
+        image = bytearray(scratch.read_bytes())
+        struct.pack_into("<QQ", image, len(image) - SECTOR + 16, start, size)
+        scratch.write_bytes(image)
+    _read(scratch)
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(_packed, st.lists(st.tuples(st.sampled_from([0, 4, 8, 24, 32, 40, 48, 56]), st.integers(1, 4), _NUMBERS), max_size=3))
+def test_sections_that_lie(packed_image: Path, scratch: Path, manifest: Manifest, changes: list[tuple[int, int, int]]) -> None:
+    rootfs = scratch.with_name("rootfs")
+    rootfs.write_bytes(b"packed")
+    sections = [Section(ROOTFS_SECTION, "SHT_PROGBITS", rootfs), manifest_section(elf_note(encode(manifest)))]
+    append_sections(packed_image, sections, scratch)
+    content = bytearray(scratch.read_bytes())
+    table, size, count = (struct.unpack_from(f"<{form}", content, offset)[0] for offset, form in ((40, "Q"), (58, "H"), (60, "H")))
+    for field, number, value in changes:
+        # Of the last sections: names, the root file system, the manifest.
+        _put(content, table + size * (count - number), (field, "Q" if field >= 8 else "I"), value)
+    scratch.write_bytes(content)
+    _read(scratch)
+
+
+@pytest.fixture(scope="module")
+def packed_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_program(tmp_path_factory.mktemp("packed") / "kernel")
 
 
 @pytest.mark.parametrize(
