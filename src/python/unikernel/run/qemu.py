@@ -268,7 +268,14 @@ def choose_accelerator(wanted: str, program: str, library_os: LibraryOs, machine
             )
         return wanted
     probe = library_os.kvm_probe
-    if probe is None or "kvm" not in machine.cpu or not os.access("/dev/kvm", os.R_OK | os.W_OK):
+    if "kvm" not in machine.cpu or not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return "tcg"
+    if probe is None:
+        print(
+            f"unikernel: nothing short of the application proves that KVM runs {library_os.name} here; using QEMU's own emulation (TCG), "
+            "which is slower: --accel=kvm takes KVM",
+            file=sys.stderr,
+        )
         return "tcg"
     if _kvm_boots(program, machine, probe, files, memory):
         return "kvm"

@@ -323,3 +323,14 @@ def test_a_program_of_the_library_os_boots_without_qemu(
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     assert run_image(image, RunOptions(arguments=["more"])) == 9
     assert capfd.readouterr().out == f"--mem=2|{image}|7 more|"
+
+
+def test_kvm_is_taken_unasked_only_where_something_proves_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nanos = find_library_os("nanos")
+    monkeypatch.setattr("os.access", lambda path, mode: True)
+    files = BootFiles(Path("/none/image"))
+    assert choose_accelerator("auto", "/none/qemu", nanos, nanos.machines["q35"], files, "64M") == "tcg"
+    assert "nothing short of the application proves that KVM runs nanos here" in capsys.readouterr().err
+    assert choose_accelerator("kvm", "/none/qemu", nanos, nanos.machines["q35"], files, "64M") == "kvm"
