@@ -4,11 +4,15 @@ it shows its command line, looks into the root file system beside it, and says a
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import io
 import json
 import os
 import re
+import stat
 import subprocess
+import tarfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +21,8 @@ from typing import Any
 import pytest
 
 from pants_project import PantsProject
+from unikernel.image.attachment import ROOTFS_SECTION, read_section
+from unikernel.rootfs.cpio import read_cpio_bytes
 from unikernel.testing.programs import for_another_machine
 
 NEW = uuid.uuid4().hex
@@ -189,6 +195,52 @@ def test_one_target_is_an_image_for_each_library_os(project: PantsProject) -> No
     assert images == ["app/unikernel@library_os=disk.img", "app/unikernel@library_os=looker.elf"]
     project.succeed("unikernel-verify", "app:")
     assert project.run("run", "app:unikernel@library_os=looker")[0] == 0
+
+
+def test_a_container_has_the_files_of_the_unikernel(project: PantsProject) -> None:
+    fields: dict[str, Any] = {"formats": ["elf", "container"], "user": "1000", "labels": {"team": "web"}, "env": {"A": "1"}}
+    project.write("both/main.c", "int main(void) { return 0; }\n")
+    project.write("both/BUILD", PROGRAM + image(files=[("os:kernel", "/etc/kernel")], **fields))
+    processes = _RUN.findall(project.succeed("package", "both:unikernel"))
+    assert {"Pack both:unikernel with looker", "Make a container image of both:unikernel"} <= set(processes)
+    assert processes.count("Lay out both:program") == processes.count("Link both:program") == 1
+    layout = project.root / "dist/both/unikernel.container"
+    manifest = _blob(layout, json.loads((layout / "index.json").read_bytes())["manifests"][0])
+    config = json.loads(_blob(layout, json.loads(manifest)["config"]))["config"]
+    assert (config["Entrypoint"], config["User"]) == (["/app/program"], "1000")
+    assert config["Env"][:2] == ["A=1", "HOME=/"]
+    assert config["Labels"]["team"] == "web"
+    with io.BytesIO() as packed:
+        read_section(project.root / "dist/both/unikernel.elf", ROOTFS_SECTION, packed)
+        entries = read_cpio_bytes(packed.getvalue())
+    assert _files(layout) == {entry.path: (stat.S_IMODE(entry.mode), content) for entry, content in entries}
+    with tarfile.open(project.root / "dist/both/unikernel.container.tar") as archive:
+        stream = archive.extractfile("manifest.json")
+        assert stream is not None and json.load(stream)[0]["RepoTags"] == ["both/unikernel:latest"]
+    # A field of the container only makes nothing else anew.
+    project.write("both/BUILD", PROGRAM + image(files=[("os:kernel", "/etc/kernel")], **{**fields, "user": "app"}))
+    assert _RUN.findall(project.succeed("package", "both:unikernel")) == ["Make a container image of both:unikernel"]
+    expect_error(
+        project,
+        PROGRAM + image("bad", library_os="picolibc", formats=["elf", "container"]),
+        "bad:bad: the `formats` field has container, and an image of picolibc has no root file system",
+    )
+
+
+def _blob(layout: Path, descriptor: dict[str, Any]) -> bytes:
+    return (layout / "blobs" / descriptor["digest"].replace(":", "/")).read_bytes()
+
+
+def _files(layout: Path) -> dict[str, tuple[int, bytes]]:
+    """What unpacking the layers of a layout gives: mode, and the content, or where a link leads."""
+    (image,) = json.loads((layout / "index.json").read_bytes())["manifests"]
+    files = {}
+    for layer in json.loads(_blob(layout, image))["layers"]:
+        with tarfile.open(fileobj=io.BytesIO(gzip.decompress(_blob(layout, layer)))) as archive:
+            for member in archive:
+                stream = archive.extractfile(member) if member.isfile() else None
+                files[member.name] = (member.mode, stream.read() if stream is not None else member.linkname.encode())
+    return files
 
 
 def test_parametrized_images_with_one_path_are_refused(project: PantsProject) -> None:

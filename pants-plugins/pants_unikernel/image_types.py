@@ -18,10 +18,12 @@ from pants_unikernel.target_types import (
     UnikernelImageEnvField,
     UnikernelImageExecutableField,
     UnikernelImageFilesField,
+    UnikernelImageFormatsField,
     UnikernelImageGatewayField,
     UnikernelImageHostnameField,
     UnikernelImageKernelConfigField,
     UnikernelImageKernelParametersField,
+    UnikernelImageLabelsField,
     UnikernelImageLibraryOsField,
     UnikernelImageMemoryField,
     UnikernelImageNameserversField,
@@ -29,6 +31,7 @@ from pants_unikernel.target_types import (
     UnikernelImageOutputPathField,
     UnikernelImagePortsField,
     UnikernelImageTimezoneField,
+    UnikernelImageUserField,
     UnikernelImageWorkingDirectoryField,
 )
 from unikernel.library_os.requirements import Program
@@ -59,6 +62,9 @@ class UnikernelImageFieldSet(PackageFieldSet, RunFieldSet):
     ports: UnikernelImagePortsField
     kernel_config: UnikernelImageKernelConfigField
     kernel_parameters: UnikernelImageKernelParametersField
+    formats: UnikernelImageFormatsField
+    user: UnikernelImageUserField
+    labels: UnikernelImageLabelsField
     output_path: UnikernelImageOutputPathField
 
 
@@ -73,6 +79,22 @@ class BuiltImage:
     size: int
     sha256: str
     inputs: tuple[Artifact, ...]
+
+
+@dataclass(frozen=True)
+class ContainerRequest:
+    """For a container image of what is in a unikernel image."""
+
+    field_set: UnikernelImageFieldSet
+
+
+@dataclass(frozen=True)
+class BuiltContainer:
+    """`digest` has an OCI layout, the directory `layout`, and the file `archive` for `docker load`."""
+
+    digest: Digest
+    layout: str
+    archive: str
 
 
 @dataclass(frozen=True)

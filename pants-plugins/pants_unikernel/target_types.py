@@ -399,6 +399,51 @@ class UnikernelImageKernelParametersField(StringSequenceField):
     )
 
 
+class UnikernelImageFormatsField(StringSequenceField):
+    alias = "formats"
+    default = ("elf",)
+    valid_choices = ("elf", "container")
+    value: tuple[str, ...]
+    help = help_text(
+        """
+        What is made of the application's root file system: `elf`, the unikernel image (whatever its library OS writes), and `container`, a
+        container image of the same files.
+
+        The container image is an OCI layout, the directory `NAME.container`, and `NAME.container.tar` for `docker load`. No daemon is
+        needed.
+
+        Example: `formats=["elf", "container"]`
+        """
+    )
+
+    @classmethod
+    def compute_value(cls, raw_value: Iterable[str] | None, address: Address) -> tuple[str, ...] | None:
+        value = super().compute_value(raw_value, address)
+        if value is not None and ("elf" not in value or len(set(value)) != len(value)):
+            raise _invalid(cls, address, f"it is {list(value)}; name elf, and each other format once")
+        return value
+
+
+class UnikernelImageUserField(StringField):
+    alias = "user"
+    help = help_text(
+        """
+        The user that a container of the application runs as, such as `"1000:1000"`; root without it. A unikernel has no users.
+        """
+    )
+
+
+class UnikernelImageLabelsField(DictStringToStringField):
+    alias = "labels"
+    help = help_text(
+        """
+        Labels of the container image.
+
+        Example: `labels={"org.opencontainers.image.vendor": "Example"}`
+        """
+    )
+
+
 class UnikernelImageOutputPathField(OutputPathField):
     help = help_text(
         f"""
@@ -435,6 +480,9 @@ class UnikernelImageTarget(Target):
         UnikernelImagePortsField,
         UnikernelImageKernelConfigField,
         UnikernelImageKernelParametersField,
+        UnikernelImageFormatsField,
+        UnikernelImageUserField,
+        UnikernelImageLabelsField,
         UnikernelImageOutputPathField,
     )
     help = help_text(

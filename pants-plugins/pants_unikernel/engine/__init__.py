@@ -8,6 +8,7 @@ in every version, so only the module behind this one knows how the engine is ask
 from pants_unikernel.engine._by_get import (
     add_prefix,
     analyse_services,
+    build_container,
     build_embedded_image,
     build_linked_image,
     build_packed_image,
@@ -46,6 +47,7 @@ from pants_unikernel.engine._by_get import (
 __all__ = [
     "analyse_services",
     "add_prefix",
+    "build_container",
     "build_embedded_image",
     "build_linked_image",
     "build_packed_image",

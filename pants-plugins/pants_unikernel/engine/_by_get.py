@@ -47,7 +47,9 @@ from pants.engine.target import (
 from pants.source.source_root import SourceRootsRequest, SourceRootsResult
 
 from pants_unikernel.image_types import (
+    BuiltContainer,
     BuiltImage,
+    ContainerRequest,
     EmbeddedImageRequest,
     LinkedImageRequest,
     PackedImageRequest,
@@ -151,6 +153,10 @@ async def build_linked_image(request: LinkedImageRequest) -> BuiltImage:
 
 async def build_packed_image(request: PackedImageRequest) -> BuiltImage:
     return await Get(BuiltImage, PackedImageRequest, request)
+
+
+async def build_container(request: ContainerRequest) -> BuiltContainer:
+    return await Get(BuiltContainer, ContainerRequest, request)
 
 
 async def analyse_services(requests: Iterable[ServiceRequest]) -> tuple[Service, ...]:

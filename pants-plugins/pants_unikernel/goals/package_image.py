@@ -13,8 +13,9 @@ from pants.util.frozendict import FrozenDict
 from pants.util.logging import LogLevel
 
 from pants_unikernel import engine
-from pants_unikernel.image_types import UnikernelImageFieldSet
-from pants_unikernel.util_rules import embedded_image, library_os, linked_image, packed_image, signing
+from pants_unikernel.image_types import ContainerRequest, UnikernelImageFieldSet
+from pants_unikernel.util_rules import container, embedded_image, library_os, linked_image, packed_image, signing
+from pants_unikernel.util_rules.container import check_container
 from pants_unikernel.util_rules.failures import UnikernelBuildError
 from pants_unikernel.util_rules.image import build_image
 from pants_unikernel.util_rules.library_os import LibraryOsTargets
@@ -64,6 +65,9 @@ async def package_unikernel_image(
     field_set: UnikernelImageFieldSet, signer: ImageSigner, library_oses: LibraryOsTargets, output_paths: DeclaredOutputPaths
 ) -> BuiltPackage:
     output_paths.check(field_set)
+    has_container = "container" in field_set.formats.value
+    if has_container:
+        await check_container(field_set, library_oses)
     image = await build_image(field_set, library_oses)
     size = f"{image.size / 10**6:.1f} MB" if image.size >= 10**6 else f"{image.size / 10**3:.1f} kB"
     lines = [f"  {size}, SHA-256 {image.sha256}"]
@@ -71,14 +75,20 @@ async def package_unikernel_image(
     if is_signed:
         digest = await engine.merge_digests([image.digest, await sign(field_set, image, signer)])
         lines.append(f"  signed by {'the development key' if signer.is_development else 'the key'} {signer.fingerprint}")
+    containers = []
+    if has_container:
+        built = await engine.build_container(ContainerRequest(field_set))
+        digest = await engine.merge_digests([digest, built.digest])
+        containers = [BuiltPackageArtifact(built.layout), BuiltPackageArtifact(built.archive)]
     artifact = BuiltUnikernelImage(image.path, tuple(lines), sha256=image.sha256, size=image.size, key=signer.fingerprint)
     beside = (BuiltPackageArtifact(path) for path in paths_beside(image.path, signed=is_signed))
-    return BuiltPackage(digest, (artifact, *beside))
+    return BuiltPackage(digest, (artifact, *beside, *containers))
 
 
 def rules() -> Iterable[Rule | UnionRule]:
     return (
         *collect_rules(),
+        *container.rules(),
         *embedded_image.rules(),
         *library_os.rules(),
         *linked_image.rules(),

@@ -64,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_link(add)
     _add_stamp(add)
     _add_pack(add)
+    _add_container(add)
     return parser
 
 
@@ -460,4 +461,37 @@ def _pack(arguments: argparse.Namespace) -> int:
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     with scratch_directory() as scratch:
         pack_image(spec, packer, layers=arguments.layer, output=arguments.output, scratch=Path(scratch))
+    return 0
+
+
+# --- a container image --------------------------------------------------------------------------------------------
+
+
+def _add_container(add: Callable[..., argparse.ArgumentParser]) -> None:
+    parser = add("container", _container, "Make a container image of the layers of a root file system, without a daemon.")
+    parser.add_argument("--spec", type=Path, required=True, help="what the unikernel image is to be, in JSON")
+    parser.add_argument("--settings", type=Path, required=True, help="what only the container image is to be, in JSON")
+    parser.add_argument("--layer", type=Path, action="append", default=[])
+    parser.add_argument("--layout", type=Path, required=True, help="the directory to write as an OCI layout")
+    parser.add_argument("--archive", type=Path, required=True, help="the file to write for docker load")
+
+
+def _container(arguments: argparse.Namespace) -> int:
+    from unikernel.image.layers import base_archive, read_archives, start_of, with_usual_environment
+    from unikernel.image.limits import check_needs
+    from unikernel.image.spec import ImageSpec
+    from unikernel.oci.container import ContainerSettings, write_container, write_docker_archive
+    from unikernel.rootfs.merge import merged_rootfs
+
+    spec = ImageSpec.read(arguments.spec)
+    settings = ContainerSettings.read(arguments.settings, spec)
+    arguments.layout.parent.mkdir(parents=True, exist_ok=True)
+    with scratch_directory() as scratch:
+        archives = read_archives(arguments.layer)
+        check_needs([archive.index for archive in archives])
+        archives = [base_archive(spec, archives, Path(scratch)), *archives]
+        with merged_rootfs([archive.path for archive in archives]) as rootfs:
+            start = with_usual_environment(start_of(spec, archives))
+            image = write_container(rootfs, start, settings, arguments.layout, Path(scratch))
+    write_docker_archive(arguments.layout, image, settings.tag, arguments.archive)
     return 0

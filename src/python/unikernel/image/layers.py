@@ -13,6 +13,8 @@ from unikernel.rootfs.base import build_base_layer
 from unikernel.rootfs.layer import Layer as RootfsLayer
 from unikernel.rootfs.layer import LayerIndex
 
+_ENVIRONMENT = {"HOME": "/", "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+
 
 @dataclass(frozen=True)
 class Archive:
@@ -37,6 +39,18 @@ def start_of(spec: ImageSpec, archives: Sequence[Archive]) -> Start:
                 working_directory=spec.working_directory,
             )
     raise UnikernelError("None of the layers says what to start: one must be an application's.")
+
+
+def with_usual_environment(start: Start) -> Start:
+    """With what our PID 1 gives every program: an interpreter looks for itself on PATH."""
+    names = {variable.partition("=")[0] for variable in start.environment}
+    usual = [f"{name}={value}" for name, value in _ENVIRONMENT.items() if name not in names]
+    return Start(
+        program=start.program,
+        arguments=start.arguments,
+        environment=sorted([*start.environment, *usual]),
+        working_directory=start.working_directory,
+    )
 
 
 def base_archive(spec: ImageSpec, archives: Sequence[Archive], scratch: Path) -> Archive:

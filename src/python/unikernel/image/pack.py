@@ -25,6 +25,7 @@ from unikernel.image.layers import (
     manifest_network,
     read_archives,
     start_of,
+    with_usual_environment,
 )
 from unikernel.image.limits import MemoryNeeds, check_needs, choose_memory
 from unikernel.image.manifest_pb2 import LibraryOs, Manifest, Rootfs, Start
@@ -37,8 +38,6 @@ from unikernel.library_os.nanos_manifest import nanos_manifest
 from unikernel.library_os.osv_manifest import osv_manifest
 from unikernel.rootfs.cpio import PAGE
 from unikernel.rootfs.merge import MergedRootfs, merged_rootfs
-
-_ENVIRONMENT = {"HOME": "/", "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ def pack_image(spec: ImageSpec, packer: Packer, *, layers: Sequence[Path], outpu
     library_os = packer.library_os
     start = start_of(spec, archives)
     if library_os.command_line.environment:
-        start = _with_usual_environment(start)
+        start = with_usual_environment(start)
     _check_start(library_os, spec, start)
     archives = [base_archive(spec, archives, scratch), *archives]
     needs = MemoryNeeds(library_os.minimum_memory, library_os.rootfs_copies)
@@ -88,18 +87,6 @@ def pack_image(spec: ImageSpec, packer: Packer, *, layers: Sequence[Path], outpu
         partial.replace(output)
     finally:
         partial.unlink(missing_ok=True)
-
-
-def _with_usual_environment(start: Start) -> Start:
-    """With what our Linux images have, too: an interpreter looks for itself on PATH."""
-    names = {variable.partition("=")[0] for variable in start.environment}
-    usual = [f"{name}={value}" for name, value in _ENVIRONMENT.items() if name not in names]
-    return Start(
-        program=start.program,
-        arguments=start.arguments,
-        environment=sorted([*start.environment, *usual]),
-        working_directory=start.working_directory,
-    )
 
 
 def _check_start(library_os: Description, spec: ImageSpec, start: Start) -> None:

@@ -22,12 +22,13 @@ _TIMES = (MODIFICATION_TIME, MODIFICATION_TIME)
 
 @dataclass(frozen=True)
 class MergedEntry:
-    """`content` starts at `start` of an open archive. `target` is a symbolic link's."""
+    """The content starts at `start` of an open archive, that of the layer `layer`. `target` is a symbolic link's."""
 
     mode: int
     size: int
     start: int
     archive: BinaryIO
+    layer: str
     target: str | None = None
 
     def open(self) -> BinaryIO:
@@ -119,7 +120,7 @@ def merged_rootfs(archives: Sequence[Path]) -> Iterator[MergedRootfs]:
                     target = stream.read(entry.size).decode("utf-8", "surrogateescape")
                 path = _through_links(entries, "/" + entry.path)
                 _check_kind(entries.get(path), entry.mode, path, archive.stem)
-                entries[path] = MergedEntry(entry.mode, entry.size, start, stream, target)
+                entries[path] = MergedEntry(entry.mode, entry.size, start, stream, archive.stem, target)
         yield MergedRootfs(dict(sorted(entries.items(), key=lambda item: item[0].split("/"))))
 
 

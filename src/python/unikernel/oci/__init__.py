@@ -1,0 +1,1 @@
+"""OCI images: layouts, and container images of the root file systems that unikernels have."""

@@ -1,0 +1,198 @@
+"""A container image of the root file system that a unikernel has: the same files, in layers that change independently.
+
+Specification: https://github.com/opencontainers/image-spec (v1.1), config.md, layer.md. No daemon is needed to make one, and the same
+inputs give the same bytes.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import posixpath
+import stat
+import tarfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, cast
+
+from unikernel.errors import UnikernelError
+from unikernel.image.manifest_pb2 import Start
+from unikernel.image.spec import ImageSpec
+from unikernel.oci.layout import CONFIG, LAYER, MANIFEST, REFERENCE, Descriptor, Layout, canonical_json
+from unikernel.rootfs.cpio import MODIFICATION_TIME
+from unikernel.rootfs.merge import MergedEntry, MergedRootfs
+
+# As OCI names them (Go's GOARCH).
+ARCHITECTURES = {"aarch64": "arm64", "riscv64": "riscv64", "x86_64": "amd64"}
+# What changes seldom comes first: its layers are shared, unpacked, by images that differ in the others.
+_ORDER = ("python", "libraries", "distributions", "base", "application", "files")
+# Nothing in an image says when it was made.
+_CREATED = "1980-01-01T00:00:00Z"
+
+
+@dataclass(frozen=True)
+class ContainerSettings:
+    """`ports` are as OCI writes them ("8080/tcp"); `user` is a name or number, with a group after a colon; `tag` is what `docker load`
+    calls the image ("greeter/unikernel:latest").
+    """
+
+    name: str
+    architecture: str
+    tag: str = ""
+    ports: Sequence[str] = ()
+    user: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: Path, spec: ImageSpec) -> ContainerSettings:
+        """From a JSON document with `tag`, `user` and `labels`; the rest is the unikernel's. Raises UnikernelError."""
+        try:
+            document: dict[str, Any] = json.loads(path.read_text())
+            ports = [f"{port.guest_port}/{port.protocol}" for port in spec.ports]
+            return cls(spec.name, spec.machine, ports=ports, **document)
+        except (TypeError, ValueError) as error:
+            raise UnikernelError(f"{path} does not describe a container image: {error}.") from error
+
+
+def write_container(rootfs: MergedRootfs, start: Start, settings: ContainerSettings, root: Path, scratch: Path) -> Descriptor:
+    """Writes an OCI layout with the one image to `root`, and returns its manifest's descriptor."""
+    layout = Layout(root)
+    layers, diff_ids, history = [], [], []
+    for name in sorted({entry.layer for entry in rootfs.entries.values()}, key=_position):
+        archive = scratch / f"{name}.tar.gz"
+        diff_ids.append(write_layer(_entries_of(rootfs, name), archive))
+        layers.append(layout.add_file(archive, LAYER))
+        history.append({"created": _CREATED, "created_by": f"unikernel: {name}"})
+    config = layout.add_document(_config(start, settings, diff_ids, history), CONFIG)
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": MANIFEST,
+        "config": config.to_document(),
+        "layers": [layer.to_document() for layer in layers],
+    }
+    descriptor = layout.add_document(manifest, MANIFEST)
+    platform = {"architecture": ARCHITECTURES[settings.architecture], "os": "linux"}
+    layout.write_index([{**descriptor.to_document(), "platform": platform, "annotations": {REFERENCE: "latest"}}])
+    return descriptor
+
+
+def _position(name: str) -> tuple[int, str]:
+    return (_ORDER.index(name) if name in _ORDER else len(_ORDER), name)
+
+
+def _config(
+    start: Start, settings: ContainerSettings, diff_ids: Sequence[str], history: Sequence[Mapping[str, str]]
+) -> dict[str, Any]:
+    config: dict[str, Any] = {
+        # A program is started by its path; its argv[0] has no place here.
+        "Entrypoint": [start.program, *start.arguments[1:]],
+        "Env": list(start.environment),
+        "WorkingDir": start.working_directory or "/",
+        "Labels": {"org.opencontainers.image.title": settings.name, **settings.labels},
+    }
+    if settings.user:
+        config["User"] = settings.user
+    if settings.ports:
+        config["ExposedPorts"] = {port: {} for port in settings.ports}
+    return {
+        "created": _CREATED,
+        "architecture": ARCHITECTURES[settings.architecture],
+        "os": "linux",
+        "config": config,
+        "rootfs": {"type": "layers", "diff_ids": list(diff_ids)},
+        "history": list(history),
+    }
+
+
+# --- layers -------------------------------------------------------------------------------------------------------
+
+
+def _entries_of(rootfs: MergedRootfs, layer: str) -> dict[str, MergedEntry]:
+    """What the layer has, as far as no other layer replaces it, below directories with their final modes: so layers can be stacked in any
+    order.
+    """
+    chosen = {path for path, entry in rootfs.entries.items() if entry.layer == layer}
+    for path in tuple(chosen):
+        while path != "/":
+            path = posixpath.dirname(path)
+            chosen.add(path)
+    return {path: entry for path, entry in rootfs.entries.items() if path in chosen}
+
+
+def write_layer(entries: Mapping[str, MergedEntry], path: Path) -> str:
+    """Writes the entries as a compressed tar archive; returns the digest of the archive before compression ("sha256:" and hex)."""
+    digest = hashlib.sha256()
+    with path.open("wb") as stream, gzip.GzipFile(filename="", mode="wb", fileobj=stream, compresslevel=6, mtime=0) as compressed:
+        hashing = _Hashing(compressed, digest)
+        with tarfile.open(fileobj=cast(IO[bytes], hashing), mode="w|", format=tarfile.PAX_FORMAT) as archive:
+            for name, entry in entries.items():
+                _add(archive, name[1:], entry)
+    return f"sha256:{digest.hexdigest()}"
+
+
+def _add(archive: tarfile.TarFile, name: str, entry: MergedEntry) -> None:
+    member = tarfile.TarInfo(name)
+    member.mode = stat.S_IMODE(entry.mode)
+    member.mtime = MODIFICATION_TIME
+    if stat.S_ISDIR(entry.mode):
+        member.type = tarfile.DIRTYPE
+        archive.addfile(member)
+    elif entry.target is not None:
+        member.type, member.linkname = tarfile.SYMTYPE, entry.target
+        archive.addfile(member)
+    else:
+        member.size = entry.size
+        archive.addfile(member, cast(IO[bytes], entry.open()))
+
+
+class _Hashing:
+    def __init__(self, stream: IO[bytes] | gzip.GzipFile, digest: Any) -> None:
+        self._stream, self._digest = stream, digest
+
+    def write(self, data: bytes) -> int:
+        self._digest.update(data)
+        return self._stream.write(data)
+
+
+# --- an archive that `docker load` takes --------------------------------------------------------------------------
+
+
+def write_docker_archive(root: Path, manifest: Descriptor, tag: str, path: Path) -> None:
+    """A tar archive of a layout with the file that `docker load` looks for beside the OCI ones: newer ones take either."""
+    document = json.loads((root / manifest.blob).read_bytes())
+    description = [
+        {
+            "Config": _blob(document["config"]),
+            "RepoTags": [tag],
+            "Layers": [_blob(layer) for layer in document["layers"]],
+        }
+    ]
+    with path.open("wb") as stream, tarfile.open(fileobj=stream, mode="w|", format=tarfile.PAX_FORMAT) as archive:
+        for file in sorted(root.rglob("*")):
+            name = str(file.relative_to(root))
+            if file.is_dir():
+                archive.addfile(_member(name))
+                continue
+            with file.open("rb") as content_stream:
+                archive.addfile(_member(name, file.stat().st_size), content_stream)
+        content = canonical_json(description)
+        archive.addfile(_member("manifest.json", len(content)), io.BytesIO(content))
+
+
+def _member(name: str, size: int | None = None) -> tarfile.TarInfo:
+    """A file of that size, or a directory without one."""
+    member = tarfile.TarInfo(name)
+    member.mtime = MODIFICATION_TIME
+    member.mode = 0o755 if size is None else 0o644
+    if size is None:
+        member.type = tarfile.DIRTYPE
+    else:
+        member.size = size
+    return member
+
+
+def _blob(descriptor: Mapping[str, Any]) -> str:
+    return Descriptor(descriptor["mediaType"], descriptor["digest"], descriptor["size"]).blob

@@ -1,0 +1,76 @@
+"""Writes OCI image layouts: directories of blobs by digest, with an index.
+
+Specification: https://github.com/opencontainers/image-spec (v1.1), image-layout.md, descriptor.md.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+INDEX = "application/vnd.oci.image.index.v1+json"
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+CONFIG = "application/vnd.oci.image.config.v1+json"
+LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
+# What tools call an image of a layout by.
+REFERENCE = "org.opencontainers.image.ref.name"
+
+
+@dataclass(frozen=True)
+class Descriptor:
+    """`digest` is "sha256:" and hex; `size` is in bytes."""
+
+    media_type: str
+    digest: str
+    size: int
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def blob(self) -> str:
+        """The path in a layout."""
+        return f"blobs/{self.digest.replace(':', '/')}"
+
+    def to_document(self) -> dict[str, Any]:
+        annotations = {"annotations": dict(self.annotations)} if self.annotations else {}
+        return {"mediaType": self.media_type, "digest": self.digest, "size": self.size, **annotations}
+
+
+def canonical_json(document: Any) -> bytes:
+    """The same bytes for the same document."""
+    return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
+
+
+class Layout:
+    """A new one at `root`, which must not be there yet."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        (root / "blobs/sha256").mkdir(parents=True)
+        (root / "oci-layout").write_bytes(canonical_json({"imageLayoutVersion": "1.0.0"}))
+
+    def add_bytes(self, content: bytes, media_type: str) -> Descriptor:
+        descriptor = Descriptor(media_type, f"sha256:{hashlib.sha256(content).hexdigest()}", len(content))
+        (self.root / descriptor.blob).write_bytes(content)
+        return descriptor
+
+    def add_file(self, file: Path, media_type: str, annotations: Mapping[str, str] | None = None) -> Descriptor:
+        """Moves `file` into the layout."""
+        digest = hashlib.sha256()
+        with file.open("rb") as stream:
+            for block in iter(lambda: stream.read(1 << 20), b""):
+                digest.update(block)
+        descriptor = Descriptor(media_type, f"sha256:{digest.hexdigest()}", file.stat().st_size, annotations or {})
+        file.replace(self.root / descriptor.blob)
+        return descriptor
+
+    def add_document(self, document: Any, media_type: str) -> Descriptor:
+        return self.add_bytes(canonical_json(document), media_type)
+
+    def write_index(self, images: Sequence[Mapping[str, Any]]) -> None:
+        """`images` are descriptors as documents, each with what else the index says of it (a platform, a name)."""
+        index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": list(images)}
+        (self.root / "index.json").write_bytes(canonical_json(index))
