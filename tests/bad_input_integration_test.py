@@ -22,12 +22,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PantsProject]:
 
 
 def expect_error(project: PantsProject, directory: str, build: str, *expected: str, options: Sequence[str] = ()) -> None:
-    file = project.write(f"{directory}/BUILD", build)
-    try:
-        project.fail(*options, "package", f"{directory}:unikernel", expected=expected)
-    finally:
-        # Pants reads all BUILD files to find out who owns a module: a bad one would fail the tests that follow.
-        file.unlink()
+    project.refuse(build, *expected, target=f"{directory}:unikernel", options=options)
 
 
 def image(**fields: object) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import uuid
 from collections.abc import Iterator
@@ -10,13 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from pants_project import PantsProject
+from pants_project import PantsProject, completed_processes
 from sample_services import make_services_project
 
 # Edits that nobody has made before: Pants would know their outcome.
 _NEW = uuid.uuid4().hex
 # Pants logs a process that it runs, and none whose result it has.
-_RUN = re.compile(r"\[INFO\] Completed: (.*)")
 GREETER, WORDCOUNT = "src/services/greeter", "src/services/wordcount"
 
 
@@ -34,7 +32,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PantsProject]:
 
 def package_again(project: PantsProject) -> set[str]:
     """The descriptions of the processes that run."""
-    return set(_RUN.findall(project.succeed("package", "src/services::")))
+    return set(completed_processes(project.succeed("package", "src/services::")))
 
 
 def append(project: PantsProject, path: str, line: str) -> None:

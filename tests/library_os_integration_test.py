@@ -5,13 +5,12 @@ wrong with them.
 from __future__ import annotations
 
 import json
-import re
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import pytest
 
-from pants_project import PantsProject, files_of
+from pants_project import PantsProject, completed_processes, files_of
 
 PROGRAM = """\
 cc_sources(name="sources")
@@ -20,7 +19,6 @@ cc_binary(name="program", dependencies=[":sources"])
 MAIN = '#include <stdio.h>\n#include "part.h"\nint main(int argc, char **argv) { printf("%d %s\\n", argc, argv[argc - 1]); return part(argc); }\n'
 # Pants would know the outcome of compiling what an earlier run of these tests had.
 NEW = uuid.uuid4().hex
-_RUN = re.compile(r"\[INFO\] Completed: (.*)")
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +43,7 @@ def image(unikernel: str = "unikernel", **fields: object) -> str:
 
 def test_a_program_of_several_files_is_compiled_linked_signed_and_run(project: PantsProject) -> None:
     project.write("app/BUILD", PROGRAM + image(args=["7"]))
-    processes = set(_RUN.findall(project.succeed("package", "app:unikernel")))
+    processes = set(completed_processes(project.succeed("package", "app:unikernel")))
     assert {"Compile app/main.c", "Compile app/part.c", "Link app:unikernel with picolibc"} <= processes
     assert project.dist() == sorted(files_of("app/unikernel"))
     project.succeed("unikernel-verify", "app:unikernel")
@@ -65,16 +63,8 @@ def test_a_change_compiles_one_file_and_links(project: PantsProject) -> None:
     project.write("app/BUILD", PROGRAM + image())
     project.succeed("package", "app:unikernel")
     project.write("app/part.c", part(6))
-    processes = set(_RUN.findall(project.succeed("package", "app:unikernel")))
+    processes = set(completed_processes(project.succeed("package", "app:unikernel")))
     assert processes == {"Compile app/part.c", "Link app:unikernel with picolibc", "Put the manifest into app:unikernel"}
-
-
-def expect_error(project: PantsProject, build: str, *expected: str, options: Sequence[str] = ()) -> None:
-    file = project.write("bad/BUILD", build)
-    try:
-        project.fail(*options, "package", "bad:bad", expected=expected)
-    finally:
-        file.unlink()
 
 
 @pytest.mark.parametrize(
@@ -96,14 +86,12 @@ def expect_error(project: PantsProject, build: str, *expected: str, options: Seq
 )
 def test_fields_that_the_library_os_cannot_honour(project: PantsProject, fields: dict[str, object], expected: str) -> None:
     settings: dict[str, object] = {"app": "//app:program", **fields}
-    expect_error(project, image("bad", **settings), expected)
+    project.refuse(image("bad", **settings), expected)
 
 
 def test_an_app_that_has_no_sources(project: PantsProject) -> None:
     build = 'archive(name="tree", packages=["//app:program"], format="tar")\n' + image("bad", app=":tree")
-    expect_error(
-        project, build, "bad:bad: the `app` field names bad:tree, a `archive`, and picolibc takes sources", "name a `cc_binary`"
-    )
+    project.refuse(build, "bad:bad: the `app` field names bad:tree, a `archive`, and picolibc takes sources", "name a `cc_binary`")
 
 
 def test_what_a_program_needs_and_the_library_os_does_not_have(project: PantsProject) -> None:
@@ -111,8 +99,7 @@ def test_what_a_program_needs_and_the_library_os_does_not_have(project: PantsPro
         "bad/main.c",
         "int fork(void);\nint socket(int, int, int);\nstatic int helper(void) { return socket(1, 2, 3); }\nint main(void) { return fork() + helper(); }\n",
     )
-    expect_error(
-        project,
+    project.refuse(
         PROGRAM + image("bad"),
         "2 symbols not provided by picolibc",
         "fork    needed by bad/main.c (main)",
@@ -122,13 +109,12 @@ def test_what_a_program_needs_and_the_library_os_does_not_have(project: PantsPro
 
 def test_a_source_that_does_not_compile(project: PantsProject) -> None:
     project.write("bad/main.c", "#include <sys/epoll.h>\nint main(void) { return 0; }\n")
-    expect_error(project, PROGRAM + image("bad"), "1 source of bad:bad can't be compiled", "Not found: sys/epoll.h")
+    project.refuse(PROGRAM + image("bad"), "1 source of bad:bad can't be compiled", "Not found: sys/epoll.h")
 
 
 def test_without_its_compiler(project: PantsProject) -> None:
     project.write("bad/main.c", "int main(void) { return 0; }\n")
-    expect_error(
-        project,
+    project.refuse(
         PROGRAM + image("bad"),
         "bad:bad: picolibc needs riscv64-unknown-elf-gcc (a GCC for RISC-V without an operating system)",
         "Debian's packages picolibc-riscv64-unknown-elf, gcc-riscv64-unknown-elf and qemu-system-misc",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -105,9 +106,27 @@ class PantsProject:
         assert self.dist() == before
         return printed
 
+    def refuse(
+        self, build: str, *expected: str, target: str = "bad:bad", targets: Sequence[str] = (), options: Sequence[str] = ()
+    ) -> None:
+        """Packages `targets`, or `target`, in whose directory `build` is the BUILD file for as long: see `fail`.
+
+        Pants reads all BUILD files to find out who owns a module: a bad one would fail what follows.
+        """
+        file = self.write(f"{target.partition(':')[0]}/BUILD", build)
+        try:
+            self.fail(*options, "package", *(targets or [target]), expected=expected)
+        finally:
+            file.unlink()
+
     def dist(self) -> list[str]:
         """The files below dist/."""
         return sorted(str(path.relative_to(self.root / "dist")) for path in self.root.glob("dist/**/*") if path.is_file())
+
+
+def completed_processes(printed: str) -> list[str]:
+    """The descriptions of the processes that ran, and were not in a cache, by what Pants printed."""
+    return re.findall(r"\[INFO\] Completed: (.*)", printed)
 
 
 def files_of(image: str) -> list[str]:

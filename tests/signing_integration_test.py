@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-import re
 import shutil
 import stat
 import subprocess
@@ -16,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from pants_project import PantsProject, files_of
+from pants_project import PantsProject, completed_processes, files_of
 from unikernel.signing.development_key import public_part_path
 from unikernel.signing.keys import PrivateKey
 from unikernel.testing.cosign import ATTESTATIONS, cosign, verify_blob, verify_blob_attestation
@@ -29,7 +28,6 @@ unikernel_image(name="unikernel", app=":program", memory="32M", network="none", 
 """
 PASSWORD = "correct horse"
 # Pants logs a process that it runs, and none whose result it has.
-_RUN = re.compile(r"\[INFO\] Completed: (.*)")
 _GIT = ("git", "-c", "user.name=Ada", "-c", "user.email=ada@example.org")
 
 
@@ -137,7 +135,7 @@ def test_the_commit_is_a_fact_of_the_provenance_and_not_of_the_image(project: Pa
 
 def package_again(project: PantsProject, *options: str, **environment: str) -> set[str]:
     """The processes that run."""
-    return set(_RUN.findall(package(project, *options, **environment)))
+    return set(completed_processes(package(project, *options, **environment)))
 
 
 def test_the_same_bytes_whenever_they_are_made(project: PantsProject) -> None:

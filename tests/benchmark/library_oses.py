@@ -103,6 +103,7 @@ def table(figures: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
     """As Markdown."""
     columns = {
         "raw_mb": "raw, MB",
+        "zstd_3_mb": "zstd -3, MB",
         "zstd_19_mb": "zstd -19, MB",
         "first_line_seconds": "first line, s",
         "first_200_seconds": "first 200, s",

@@ -45,8 +45,8 @@ from pants_unikernel.engine._by_get import (
 )
 
 __all__ = [
-    "analyse_services",
     "add_prefix",
+    "analyse_services",
     "build_container",
     "build_embedded_image",
     "build_linked_image",

@@ -17,13 +17,12 @@ from pants_unikernel import engine
 from pants_unikernel.image_types import BuiltContainer, ContainerRequest, UnikernelImageFieldSet
 from pants_unikernel.subsystems.toolkit import Toolkit, toolkit_process
 from pants_unikernel.util_rules.failures import UnikernelBuildError, run_step
-from pants_unikernel.util_rules.image import image_spec
+from pants_unikernel.util_rules.image import image_spec, spec_file
 from pants_unikernel.util_rules.library_os import LibraryOsTargets, describe_library_os
 from pants_unikernel.util_rules.rootfs import package_app, place_layers, rootfs_layers
 from pants_unikernel.util_rules.toolchain import LinkToolchain
 from unikernel.library_os.description import Link, Pack, RootfsForm
 
-_SPEC = "image-spec.json"
 _SETTINGS = "container.json"
 
 
@@ -58,15 +57,13 @@ async def build_container(
         "user": field_set.user.value or "",
         "labels": dict(field_set.labels.value or {}),
     }
-    documents = [
-        FileContent(_SPEC, image_spec(field_set).to_json().encode()),
-        FileContent(_SETTINGS, json.dumps(settings, sort_keys=True).encode()),
-    ]
+    spec = spec_file(image_spec(field_set))
+    documents = [spec, FileContent(_SETTINGS, json.dumps(settings, sort_keys=True).encode())]
     process = await toolkit_process(
         toolkit,
         [
             "container",
-            f"--spec={_SPEC}",
+            f"--spec={spec.path}",
             f"--settings={_SETTINGS}",
             *(f"--layer={path}" for path in placed.paths),
             f"--layout={layout}",

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pants.backend.python.subsystems.setup import PythonSetup
-from pants.engine.fs import Digest, FileContent
+from pants.engine.fs import Digest
 from pants.engine.process import Process
 from pants.engine.rules import Rule, collect_rules, rule
 from pants.engine.unions import UnionRule
@@ -16,19 +16,17 @@ from pants_unikernel import engine
 from pants_unikernel.image_types import BuiltImage, EmbeddedImageRequest, UnikernelImageFieldSet
 from pants_unikernel.subsystems.linux import UnikernelLinux
 from pants_unikernel.subsystems.toolkit import Toolkit, toolkit_process
-from pants_unikernel.util_rules.failures import UnikernelBuildError, run_steps
-from pants_unikernel.util_rules.image import built_image, image_spec
+from pants_unikernel.util_rules.failures import UnikernelBuildError, errors_of, run_steps
+from pants_unikernel.util_rules.image import built_image, image_spec, spec_file
 from pants_unikernel.util_rules.linux_kit import INIT, KIT, build_init, build_linux_kit, kit_components
 from pants_unikernel.util_rules.rootfs import RootfsLayer, package_app, place_layers, read_indexes, rootfs_layers
 from pants_unikernel.util_rules.sbom import sbom_process
 from pants_unikernel.util_rules.toolchain import InitToolchain, KernelToolchain, LinkToolchain
 from unikernel import __version__
-from unikernel.errors import UnikernelError
 from unikernel.image.components import layer_inputs, listed_components
 from unikernel.image.limits import check_linkable, choose_memory
 from unikernel.image.spec import ImageSpec
 from unikernel.linux.configuration import parse_option
-from unikernel.rootfs.layer import LayerIndex
 from unikernel.sbom.inventory import Inventory
 from unikernel.signing.files import manifest_path
 
@@ -65,16 +63,6 @@ def kernel_options(field_set: UnikernelImageFieldSet, linux: UnikernelLinux) -> 
     return [f"{symbol}={value}" for symbol, value in sorted(options.items())]
 
 
-def _check(field_set: UnikernelImageFieldSet, indexes: list[LayerIndex]) -> None:
-    """What the link would find out, before a kernel is compiled for it."""
-    try:
-        size = sum(index.archive_size for index in indexes)
-        check_linkable(size)
-        choose_memory(field_set.memory.bytes, size, indexes)
-    except UnikernelError as error:
-        raise UnikernelBuildError(f"{field_set.address}: {error}") from error
-
-
 async def _link_process(
     field_set: UnikernelImageFieldSet,
     image: ImageSpec,
@@ -84,7 +72,7 @@ async def _link_process(
     init: Digest,
     tools: UnikernelTools,
 ) -> Process:
-    spec = FileContent("image-spec.json", image.to_json().encode())
+    spec = spec_file(image)
     toolchain = tools.link_toolchain
     placed = await place_layers(layers)
     return await toolkit_process(
@@ -125,16 +113,17 @@ async def build_embedded_image(
     app = await package_app(field_set.app, python_setup)
     layers = await rootfs_layers(field_set, app, toolkit, link_toolchain)
     indexes = await read_indexes(layers)
-    _check(field_set, indexes)
+    with errors_of(origin):
+        # What the link would find out, before a kernel is compiled for it.
+        check_linkable(indexes)
+        choose_memory(field_set.memory.bytes, indexes)
     kit = await build_linux_kit(options, origin, linux, kernel_toolchain)
     init = await build_init(init_toolchain)
     path = field_set.output_path.value_or_default(file_ending="elf")
     spec = image_spec(field_set)
     link = await _link_process(field_set, spec, path, layers, kit, init, tools)
     inventory = Inventory(origin, [*listed_components(indexes), *await kit_components(kit, init)], __version__)
-    sbom = await sbom_process(
-        inventory, path, toolkit, certificates=any(index.tls for index in indexes), time_zones=spec.timezone is not None
-    )
+    sbom = await sbom_process(inventory, path, toolkit, indexes, time_zones=spec.timezone is not None)
     results = await run_steps([link, sbom], origin)
     return await built_image(path, [result.output_digest for result in results], layer_inputs(indexes))
 

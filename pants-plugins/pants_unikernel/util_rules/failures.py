@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from pants.engine.process import FallibleProcessResult, Process
 
 from pants_unikernel import engine
+from unikernel.errors import UnikernelError
 
 logger = logging.getLogger(__name__)
 
@@ -16,6 +18,15 @@ _PREFIX = "unikernel: "
 
 class UnikernelBuildError(Exception):
     """An image cannot be built; the message names the target and says why and what to do."""
+
+
+@contextlib.contextmanager
+def errors_of(origin: object) -> Iterator[None]:
+    """What the toolkit refuses, as the error of a target, a field or an option."""
+    try:
+        yield
+    except UnikernelError as error:
+        raise UnikernelBuildError(f"{origin}: {error}") from error
 
 
 async def run_step(process: Process, origin: str) -> FallibleProcessResult:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 
-from pants.engine.fs import Digest
+from pants.engine.fs import Digest, FileContent
 
 from pants_unikernel import engine
 from pants_unikernel.image_types import (
@@ -16,15 +16,14 @@ from pants_unikernel.image_types import (
     UnikernelImageFieldSet,
 )
 from pants_unikernel.target_types import default_hostname, network_of
-from pants_unikernel.util_rules.library_os import LibraryOsTargets, resolve_library_os
+from pants_unikernel.util_rules.library_os import LibraryOsTargets, describe_library_os
 from unikernel.image.spec import ImageSpec
 from unikernel.library_os.description import Embed, Link
 from unikernel.signing.provenance import Artifact
 
 
 async def build_image(field_set: UnikernelImageFieldSet, library_oses: LibraryOsTargets) -> BuiltImage:
-    library_os = await resolve_library_os(field_set, library_oses)
-    method = library_os.description.build
+    method = (await describe_library_os(field_set, library_oses)).description.build
     if isinstance(method, Link):
         return await engine.build_linked_image(LinkedImageRequest(field_set))
     if isinstance(method, Embed):
@@ -57,3 +56,8 @@ def image_spec(field_set: UnikernelImageFieldSet) -> ImageSpec:
         timezone=field_set.timezone.value,
         kernel_parameters=tuple(field_set.kernel_parameters.value or ()),
     )
+
+
+def spec_file(spec: ImageSpec) -> FileContent:
+    """It as an input of a process."""
+    return FileContent("image-spec.json", spec.to_json().encode())

@@ -11,9 +11,9 @@ from pants.core.target_types import FileSourceField
 from pants.core.util_rules.environments import EnvironmentTarget
 from pants.core.util_rules.system_binaries import BinaryPathRequest
 from pants.engine.addresses import Address, UnparsedAddressInputs
-from pants.engine.fs import Digest, FileEntry
+from pants.engine.fs import Digest, FileContent, FileEntry
 from pants.engine.rules import Rule, collect_rules, rule
-from pants.engine.target import AllTargets, HydrateSourcesRequest, SourcesField, Target
+from pants.engine.target import AllTargets, Field, HydrateSourcesRequest, SourcesField, Target
 from pants.engine.unions import UnionRule
 from pants.util.frozendict import FrozenDict
 from pants.util.logging import LogLevel
@@ -28,14 +28,15 @@ from pants_unikernel.library_os_target import (
     LibraryOsTarget,
     LibraryOsVersionField,
 )
-from pants_unikernel.util_rules.failures import UnikernelBuildError
+from pants_unikernel.util_rules.failures import UnikernelBuildError, errors_of
 from pants_unikernel.util_rules.rootfs import package_targets
-from unikernel.errors import UnikernelError
 from unikernel.library_os import described_library_os, find_library_os, library_os_names, unknown_library_os
 from unikernel.library_os.command_line import check_words, render_command_line
-from unikernel.library_os.description import InputKind, LibraryOs, Pack
+from unikernel.library_os.description import CONFIGURABLE, InputKind, LibraryOs, Pack
+from unikernel.signing.provenance import Artifact
 
 _INPUTS = "__inputs"
+_DESCRIPTION = "library-os.yaml"
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,20 @@ class ResolvedLibraryOs:
     def immutable_inputs(self) -> dict[str, Digest]:
         """The files as inputs of a process."""
         return {f"{_INPUTS}/{name}": file.digest for name, file in self.inputs.items()}
+
+    @property
+    def description_files(self) -> list[FileContent]:
+        """The description as an input of a process, and `description_options` as what the toolkit is told of it."""
+        return [FileContent(_DESCRIPTION, self.text.encode())] if self.text else []
+
+    @property
+    def description_options(self) -> list[str]:
+        return [f"--description={_DESCRIPTION}"] if self.text else []
+
+    @property
+    def artifacts(self) -> list[Artifact]:
+        """The files as inputs of an image, for its provenance."""
+        return [Artifact(f"{self.description.name} {name}", file.sha256) for name, file in self.inputs.items()]
 
 
 def is_own_file(word: str) -> bool:
@@ -134,70 +149,62 @@ def known_names(targets: LibraryOsTargets) -> list[str]:
 
 
 async def describe_named(name: str, targets: LibraryOsTargets) -> DescribedLibraryOs:
-    """Of a known one. Raises UnikernelBuildError for a description that is not valid."""
+    """Of a known one. Raises UnikernelBuildError for a description that is not valid, and for names of inputs that it does not have."""
     target = targets.named(name)
     if target is None:
         return DescribedLibraryOs(find_library_os(name))
     text = await _text(target)
-    try:
+    with errors_of(target.address):
         description = described_library_os(name, text, target[LibraryOsDescriptionField].file_path or name)
-    except UnikernelError as error:
-        raise UnikernelBuildError(f"{target.address}: {error}") from error
     if description.name != name:
         raise UnikernelBuildError(
             f"{target.address}: its description is of {description.name!r}: give target and description one name."
         )
+    _check_names(target, description)
     return DescribedLibraryOs(description, text, target)
 
 
+def _check_names(target: Target, description: LibraryOs) -> None:
+    declared = target[LibraryOsInputsField].value or {}
+    for unknown in sorted(set(declared) - set(description.inputs)):
+        raise UnikernelBuildError(
+            f"{target.address}: the `{LibraryOsInputsField.alias}` field has {unknown!r}, and {description.name} needs "
+            f"{', '.join(description.inputs) or 'nothing'}."
+        )
+    for unknown in sorted(set(target[LibraryOsDigestsField].value or {}) - set(declared)):
+        raise UnikernelBuildError(
+            f"{target.address}: the `{LibraryOsDigestsField.alias}` field has {unknown!r}, which the `{LibraryOsInputsField.alias}` field "
+            "does not bring."
+        )
+
+
 async def resolve_library_os(field_set: UnikernelImageFieldSet, targets: LibraryOsTargets) -> ResolvedLibraryOs:
-    """Raises UnikernelBuildError as `describe_library_os` does, and for a target whose inputs are not those of its description."""
+    """Raises UnikernelBuildError as `describe_library_os` does, and for a target whose inputs are not the files that it declares."""
     described = await describe_library_os(field_set, targets)
-    description, target, name = described.description, described.target, described.description.name
+    description, target = described.description, described.target
     if target is None:
         return ResolvedLibraryOs(description, "", FrozenDict())
-    addresses = target[LibraryOsInputsField].value or {}
-    for unknown in sorted(set(addresses) - set(description.inputs)):
-        raise UnikernelBuildError(
-            f"{target.address}: the `inputs` field has {unknown!r}, and {name} needs {', '.join(description.inputs) or 'nothing'}."
-        )
     inputs = {}
-    for item, address in sorted(addresses.items()):
+    for item, address in sorted((target[LibraryOsInputsField].value or {}).items()):
         inputs[item] = await _input_file(target.address, item, address, description.inputs[item].kind is InputKind.PROGRAM)
     _check_digests(target, inputs)
     return ResolvedLibraryOs(description, described.text, FrozenDict(inputs), target[LibraryOsVersionField].value)
 
 
 def _check_digests(target: Target, inputs: Mapping[str, InputFile]) -> None:
-    origin = f"{target.address}: the `{LibraryOsDigestsField.alias}` field"
     for name, sha256 in sorted((target[LibraryOsDigestsField].value or {}).items()):
-        if name not in inputs:
-            raise UnikernelBuildError(f"{origin} has {name!r}, which the `inputs` field does not bring.")
         if inputs[name].sha256 != sha256:
             raise UnikernelBuildError(
-                f"{origin}: {name} is to have {sha256}, and the file {inputs[name].path} has {inputs[name].sha256}: it is another file."
+                f"{target.address}: the `{LibraryOsDigestsField.alias}` field: {name} is to have {sha256}, and the file "
+                f"{inputs[name].path} has {inputs[name].sha256}: it is another file."
             )
 
 
 def check_fields(field_set: UnikernelImageFieldSet, library_os: LibraryOs) -> None:
     """Raises UnikernelBuildError for what the library OS has no use for, or no way to be told."""
     name, origin = library_os.name, field_set.address
-    configurable: tuple[Any, ...] = (
-        field_set.cpus,
-        field_set.executable,
-        field_set.files,
-        field_set.gateway,
-        field_set.hostname,
-        field_set.ip_address,
-        field_set.kernel_config,
-        field_set.kernel_parameters,
-        field_set.nameservers,
-        field_set.network,
-        field_set.ports,
-        field_set.timezone,
-        field_set.working_directory,
-    )
-    for field in configurable:
+    fields: dict[str, Any] = {field.alias: field for field in vars(field_set).values() if isinstance(field, Field)}
+    for field in (fields[alias] for alias in CONFIGURABLE):
         # No network is what an image has that can have none.
         if field.alias not in library_os.honours and field.value and field.value not in (field.default, "none"):
             raise UnikernelBuildError(f"{origin}: the `{field.alias}` field means nothing to {name}: leave it out.")
@@ -208,12 +215,10 @@ def check_fields(field_set: UnikernelImageFieldSet, library_os: LibraryOs) -> No
         )
     arguments = tuple(field_set.args.value or ())
     environment: dict[str, str] = dict(field_set.env.value or {})
-    try:
+    with errors_of(origin):
         check_words(library_os, arguments, environment)
         if not library_os.command_line.in_image:
             render_command_line(library_os, "", arguments, environment)
-    except UnikernelError as error:
-        raise UnikernelBuildError(f"{origin}: {error}") from error
 
 
 async def find_inputs(

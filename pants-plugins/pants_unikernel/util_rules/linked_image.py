@@ -41,7 +41,7 @@ from pants_unikernel.cc.toolchain import (
 from pants_unikernel.image_types import BuiltImage, LinkedImageRequest, UnikernelImageFieldSet
 from pants_unikernel.subsystems.toolkit import Toolkit, toolkit_process
 from pants_unikernel.util_rules.failures import UnikernelBuildError, run_step, run_steps
-from pants_unikernel.util_rules.image import built_image, image_spec
+from pants_unikernel.util_rules.image import built_image, image_spec, spec_file
 from pants_unikernel.util_rules.library_os import (
     FoundInputs,
     LibraryOsTargets,
@@ -61,15 +61,8 @@ from unikernel.signing.files import manifest_path
 from unikernel.signing.provenance import Artifact
 
 _PROGRAM = "program"
-_SPEC = "image-spec.json"
 _DESCRIPTION = "compiler.json"
-_LIBRARY_OS = "library-os.yaml"
 _GENERATED = "__generated"
-
-
-def _outside(flags: Iterable[str]) -> list[str]:
-    """The flags that say what of this machine is read: those with inputs in them name files that are part of the cache's key already."""
-    return [flag for flag in flags if not is_own_file(flag)]
 
 
 @dataclass(frozen=True)
@@ -119,7 +112,8 @@ async def _toolchain(
         cxx_driver=CCDriver(None, f"{resolved.description.name} has no C++ compiler: its description names one for C."),
         fingerprint=await probe_host(
             await host_probe(searched, env_target.executable_search_path_cache_scope()),
-            ["linked", compiler, *_outside(link_flags)],
+            # Flags that name our inputs say nothing of this machine: these files are part of the cache's key already.
+            ["linked", compiler, *(flag for flag in link_flags if not is_own_file(flag))],
             search_path=searched,
             description=f"Fingerprint {compiler}",
         ),
@@ -171,7 +165,7 @@ async def _generated_source(
     if own:
         document, digest = own[0], data.digest
     else:
-        network = generate.network if field_set.network.value != "none" else ""
+        network = generate.network if field_set.network.mode != "none" else ""
         document = generate.document
         digest = await engine.create_digest([FileContent(document, generate.text.format(network=network).encode())])
     path = f"{_GENERATED}/{generate.source}"
@@ -232,15 +226,13 @@ async def build_linked_image(
     spec = dataclasses.replace(image_spec(field_set), tools={"compiler": described["version"]})
     if "network" not in library_os.honours:
         spec = dataclasses.replace(spec, network=Network(mode="none"))
-    documents = [FileContent(_SPEC, spec.to_json().encode())]
-    if resolved.text:
-        documents.append(FileContent(_LIBRARY_OS, resolved.text.encode()))
+    document = spec_file(spec)
     stamp = await toolkit_process(
         toolkit,
         [
             "stamp",
-            f"--spec={_SPEC}",
-            *([f"--description={_LIBRARY_OS}"] if resolved.text else []),
+            f"--spec={document.path}",
+            *resolved.description_options,
             f"--program={program.path}",
             f"--version={version}",
             *(f"--input=library {file['path']}={file['sha256']}" for file in described["files"]),
@@ -248,15 +240,16 @@ async def build_linked_image(
             f"--output={path}",
         ],
         description=f"Put the manifest into {origin}",
-        input_digest=await engine.merge_digests([program.digest, await engine.create_digest(documents)]),
+        input_digest=await engine.merge_digests(
+            [program.digest, await engine.create_digest([document, *resolved.description_files])]
+        ),
         immutable_input_digests=toolchain.immutable_inputs,
         output_files=[path, manifest_path(path)],
     )
     inventory = Inventory(origin, [*_components(app.name, library_os, version, described["files"])], __version__)
     results = await run_steps([stamp, await sbom_process(inventory, path, toolkit)], origin)
     linked = await engine.file_digest(program.digest, program.path)
-    inputs = [Artifact(f"app {app.name}", linked.fingerprint)]
-    inputs += [Artifact(f"{library_os.name} {name}", file.sha256) for name, file in resolved.inputs.items()]
+    inputs = [Artifact(f"app {app.name}", linked.fingerprint), *resolved.artifacts]
     return await built_image(path, [result.output_digest for result in results], inputs)
 
 

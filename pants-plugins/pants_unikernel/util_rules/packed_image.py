@@ -8,7 +8,7 @@ from typing import Any
 from pants.backend.cc.subsystems.compiler import CCSubsystem
 from pants.backend.python.subsystems.setup import PythonSetup
 from pants.core.util_rules.environments import EnvironmentTarget
-from pants.engine.fs import Digest, FileContent
+from pants.engine.fs import Digest
 from pants.engine.process import Process
 from pants.engine.rules import Rule, collect_rules, rule
 from pants.engine.unions import UnionRule
@@ -18,8 +18,8 @@ from pants_unikernel import engine
 from pants_unikernel.cc.toolchain import expand_search_paths
 from pants_unikernel.image_types import BuiltImage, PackedImageRequest, UnikernelImageFieldSet
 from pants_unikernel.subsystems.toolkit import Toolkit, toolkit_process
-from pants_unikernel.util_rules.failures import UnikernelBuildError, run_step, run_steps
-from pants_unikernel.util_rules.image import built_image, image_spec
+from pants_unikernel.util_rules.failures import UnikernelBuildError, errors_of, run_step, run_steps
+from pants_unikernel.util_rules.image import built_image, image_spec, spec_file
 from pants_unikernel.util_rules.library_os import (
     FoundInputs,
     LibraryOsTargets,
@@ -32,22 +32,16 @@ from pants_unikernel.util_rules.rootfs import package_app, place_layers, read_in
 from pants_unikernel.util_rules.sbom import sbom_process
 from pants_unikernel.util_rules.toolchain import LinkToolchain
 from unikernel import __version__
-from unikernel.errors import UnikernelError
 from unikernel.image.components import layer_inputs, listed_components
 from unikernel.image.limits import MemoryNeeds, choose_memory
 from unikernel.library_os.description import LibraryOs, Pack, RootfsForm
 from unikernel.library_os.requirements import Program, Readiness, assess, unprovided
-from unikernel.rootfs.layer import LayerIndex
 from unikernel.sbom.component import Component, ComponentKind
 from unikernel.sbom.inventory import Inventory
 from unikernel.signing.files import manifest_path
-from unikernel.signing.provenance import Artifact
-
-_SPEC = "image-spec.json"
-_DESCRIPTION = "library-os.yaml"
 
 
-def library_os_version(resolved: ResolvedLibraryOs) -> str:
+def _version(resolved: ResolvedLibraryOs) -> str:
     """The declared version, or one that changes with what was declared as inputs."""
     kernels = [f"{name} {file.sha256[:12]}" for name, file in resolved.inputs.items() if name == _kernel(resolved.description)]
     return resolved.version or "".join(kernels) or "unknown"
@@ -83,20 +77,6 @@ def _check_application(field_set: UnikernelImageFieldSet, library_os: LibraryOs,
     raise UnikernelBuildError(f"{field_set.address}: {'; '.join(assessment.reasons)}.{advice}")
 
 
-def _check_memory(field_set: UnikernelImageFieldSet, library_os: LibraryOs, indexes: Iterable[LayerIndex]) -> None:
-    """What the packer would find out, before it runs."""
-    indexes = tuple(indexes)
-    needs = MemoryNeeds(library_os.minimum_memory, library_os.rootfs_copies)
-    try:
-        choose_memory(field_set.memory.bytes, sum(index.archive_size for index in indexes), indexes, needs)
-    except UnikernelError as error:
-        raise UnikernelBuildError(f"{field_set.address}: {error}") from error
-
-
-async def _description_file(resolved: ResolvedLibraryOs) -> Digest:
-    return await engine.create_digest([FileContent(_DESCRIPTION, resolved.text.encode())] if resolved.text else [])
-
-
 async def _check_inputs_process(resolved: ResolvedLibraryOs, found: FoundInputs, description: Digest, toolkit: Toolkit) -> Process:
     name = resolved.description.name
     return await toolkit_process(
@@ -111,7 +91,7 @@ async def _check_inputs_process(resolved: ResolvedLibraryOs, found: FoundInputs,
 
 def _library_os_arguments(resolved: ResolvedLibraryOs, found: FoundInputs) -> list[str]:
     return [
-        *([f"--description={_DESCRIPTION}"] if resolved.text else []),
+        *resolved.description_options,
         *(f"--input={name}={path}" for name, path in sorted(found.paths.items())),
     ]
 
@@ -135,7 +115,7 @@ async def build_packed_image(
     check_fields(field_set, library_os)
     searched = await expand_search_paths(cc.search_paths)
     found = await find_inputs(field_set.address, resolved, searched, env_target)
-    description = await _description_file(resolved)
+    description = await engine.create_digest(resolved.description_files)
     await run_step(await _check_inputs_process(resolved, found, description, toolkit), origin)
 
     app = await package_app(field_set.app, python_setup)
@@ -148,38 +128,33 @@ async def build_packed_image(
         field_set, app, toolkit, link_toolchain, machine=library_os.architecture, check=check, only_program=only_program
     )
     indexes = await read_indexes(layers)
-    _check_memory(field_set, library_os, indexes)
+    with errors_of(origin):
+        # What the packer would find out, before it runs.
+        choose_memory(field_set.memory.bytes, indexes, MemoryNeeds.of_library_os(library_os))
     path = field_set.output_path.value_or_default(file_ending=pack.suffix)
-    version = library_os_version(resolved)
+    version = _version(resolved)
     placed = await place_layers(layers)
-    spec = await engine.create_digest([FileContent(_SPEC, image_spec(field_set).to_json().encode())])
+    spec = spec_file(image_spec(field_set))
     process = await toolkit_process(
         toolkit,
         [
             "pack",
-            f"--spec={_SPEC}",
+            f"--spec={spec.path}",
             *_library_os_arguments(resolved, found),
             f"--version={version}",
             *(f"--layer={layer}" for layer in placed.paths),
             f"--output={path}",
         ],
         description=f"Pack {origin} with {library_os.name}",
-        input_digest=await engine.merge_digests([placed.digest, description, spec]),
+        input_digest=await engine.merge_digests([placed.digest, description, await engine.create_digest([spec])]),
         immutable_input_digests={**placed.immutable_inputs, **resolved.immutable_inputs},
         env={"PATH": ":".join(searched), "UNIKERNEL_TOOLS": found.fingerprint},
         output_files=[path, manifest_path(path)],
     )
     inventory = Inventory(origin, [*listed_components(indexes), *_components(resolved, version)], __version__)
-    sbom = await sbom_process(
-        inventory,
-        path,
-        toolkit,
-        certificates=any(index.tls for index in indexes),
-        time_zones=field_set.timezone.value is not None,
-    )
+    sbom = await sbom_process(inventory, path, toolkit, indexes, time_zones=field_set.timezone.value is not None)
     results = await run_steps([process, sbom], origin)
-    inputs = [*layer_inputs(indexes)]
-    inputs += [Artifact(f"{library_os.name} {name}", file.sha256) for name, file in resolved.inputs.items()]
+    inputs = [*layer_inputs(indexes), *resolved.artifacts]
     return await built_image(path, [result.output_digest for result in results], inputs)
 
 

@@ -13,8 +13,7 @@ from pants_unikernel import engine
 from pants_unikernel.image_types import Service, ServiceRequest
 from pants_unikernel.subsystems.toolkit import Toolkit
 from pants_unikernel.util_rules.rootfs import (
-    capture_python_runtime,
-    distributions_layer,
+    application_layers,
     lay_out_application,
     package_app_target,
     read_indexes,
@@ -32,11 +31,8 @@ async def analyse_service(
     origin = str(request.address)
     try:
         app = await package_app_target(target, request.address, "specs", python_setup)
-        runtime = await capture_python_runtime(app.constraints, origin, toolkit) if app.constraints is not None else None
-        application = await lay_out_application(app, request.executable, runtime, origin, toolkit, link_toolchain)
-        layers = [application.layer]
-        if application.distributions is not None and runtime is not None:
-            layers.append(await distributions_layer(application.distributions, runtime, origin, toolkit))
+        application = await lay_out_application(app, request.executable, origin, toolkit, link_toolchain)
+        layers = await application_layers(application, origin, toolkit)
         facts = [index.facts for index in await read_indexes(layers)]
     except Exception as error:
         return Service(request.address, target.alias, None, " ".join(str(error).split()))

@@ -88,18 +88,14 @@ async def rootfs_layers(
     that has no file system in it, there is the application's layer only.
     """
     origin = str(field_set.address)
-    runtime = None
-    if app.constraints is not None:
-        runtime = await capture_python_runtime(app.constraints, origin, toolkit)
-    application = await lay_out_application(app, field_set.executable.value, runtime, origin, toolkit, toolchain, machine=machine)
+    application = await lay_out_application(app, field_set.executable.value, origin, toolkit, toolchain, machine=machine)
     if check is not None:
         check((await read_indexes([application.layer]))[0].facts)
-    layers = [application.layer]
     if only_program:
-        return layers
-    if application.distributions is not None and runtime is not None:
-        layers.append(await distributions_layer(application.distributions, runtime, origin, toolkit))
-        layers.append(await python_layer(runtime, origin, toolkit, toolchain))
+        return [application.layer]
+    layers = await application_layers(application, origin, toolkit)
+    if application.runtime is not None:
+        layers.append(await python_layer(application.runtime, origin, toolkit, toolchain))
     files = await files_layer(field_set.files, toolkit, machine=machine)
     libraries = await libraries_layer([*layers, *([files] if files else [])], origin, toolkit, machine=machine)
     return [*layers, *([libraries] if libraries else []), *([files] if files else [])]
@@ -202,22 +198,25 @@ async def python_layer(runtime: PythonRuntime, origin: str, toolkit: Toolkit, to
 
 @dataclass(frozen=True)
 class LaidOutApplication:
-    """`distributions` are a PEX's as it has them: one archive in a digest."""
+    """`distributions` are a PEX's as it has them, one archive in a digest, and `runtime` is the interpreter that it needs."""
 
     layer: RootfsLayer
+    runtime: PythonRuntime | None
     distributions: Digest | None
 
 
 async def lay_out_application(
     app: PackagedApp,
     executable: str | None,
-    runtime: PythonRuntime | None,
     origin: str,
     toolkit: Toolkit,
     toolchain: LinkToolchain,
     *,
     machine: str = MACHINE,
 ) -> LaidOutApplication:
+    runtime = None
+    if app.constraints is not None:
+        runtime = await capture_python_runtime(app.constraints, origin, toolkit)
     argv = ["application-layer", f"--root={_ARTIFACTS}", f"--machine={machine}", "--output=application.cpio"]
     # The host's strip knows programs for the host.
     argv += [f"--strip={toolchain.paths['strip']}"] if machine == MACHINE else []
@@ -238,7 +237,17 @@ async def lay_out_application(
     entries = {entry.path: entry for entry in outputs if isinstance(entry, FileEntry)}
     distributions = entries.pop("distributions.tar", None)
     layer = RootfsLayer("application", await engine.create_digest(entries.values()))
-    return LaidOutApplication(layer, await engine.create_digest([distributions]) if distributions is not None else None)
+    if distributions is None:
+        return LaidOutApplication(layer, None, None)
+    return LaidOutApplication(layer, runtime, await engine.create_digest([distributions]))
+
+
+async def application_layers(application: LaidOutApplication, origin: str, toolkit: Toolkit) -> list[RootfsLayer]:
+    """The application's own, and that of its distributions, if it has any."""
+    layers = [application.layer]
+    if application.distributions is not None and application.runtime is not None:
+        layers.append(await distributions_layer(application.distributions, application.runtime, origin, toolkit))
+    return layers
 
 
 async def distributions_layer(raw: Digest, runtime: PythonRuntime, origin: str, toolkit: Toolkit) -> RootfsLayer:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from pants.engine.fs import FileContent
 from pants.engine.process import Process
 
 from pants_unikernel import engine
 from pants_unikernel.subsystems.toolkit import Toolkit, toolkit_process
+from unikernel.rootfs.layer import LayerIndex
 from unikernel.sbom.inventory import Inventory
 from unikernel.signing.files import sbom_path
 
@@ -14,9 +17,10 @@ _INVENTORY = "inventory.json"
 
 
 async def sbom_process(
-    inventory: Inventory, image: str, toolkit: Toolkit, *, certificates: bool = False, time_zones: bool = False
+    inventory: Inventory, image: str, toolkit: Toolkit, layers: Iterable[LayerIndex] = (), *, time_zones: bool = False
 ) -> Process:
     """A process that writes the documents beside where the image will be. It does not need the image itself."""
+    certificates = any(layer.tls for layer in layers)
     spdx, cyclonedx = sbom_path(image, "spdx"), sbom_path(image, "cdx")
     return await toolkit_process(
         toolkit,

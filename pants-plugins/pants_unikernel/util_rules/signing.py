@@ -5,13 +5,12 @@ No process, digest or environment of the engine has a key in it: what is beside 
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import logging
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,7 @@ from pants.version import VERSION as PANTS_VERSION
 from pants_unikernel import engine
 from pants_unikernel.image_types import BuiltImage
 from pants_unikernel.subsystems.signing import SigningMode, UnikernelSigning
-from pants_unikernel.util_rules.failures import UnikernelBuildError
+from pants_unikernel.util_rules.failures import UnikernelBuildError, errors_of
 from unikernel import __version__
 from unikernel.errors import UnikernelError
 from unikernel.signing.development_key import development_key_path, load_development_key
@@ -94,7 +93,7 @@ def configured_signer(options: UnikernelSigning, root: Path, environment: Mappin
     if options.command:
         if not options.public_key:
             raise UnikernelBuildError(f"{_SCOPE}.public_key: name the public key that `command` signs with.")
-        with _errors_of("command"):
+        with errors_of(f"{_SCOPE}.command"):
             public = PublicKey.load(user_path(options.public_key, root, environment))
             return CommandSigner(options.command, public, options.command_timeout, environment, root)
     if not options.key:
@@ -103,7 +102,7 @@ def configured_signer(options: UnikernelSigning, root: Path, environment: Mappin
     if readable_by_others(path):
         logger.warning(f"{_SCOPE}.key: {path} can be read by other users than its own; take that from them with: chmod 600 {path}")
     password = _password(options, root, environment)
-    with _errors_of("key"):
+    with errors_of(f"{_SCOPE}.key"):
         try:
             return PrivateKey.load(path, password)
         except PasswordNeeded as error:
@@ -134,7 +133,7 @@ def _development_signer(
             f"{_SCOPE}.command to a command that signs."
         )
     caches = [global_options.pants_workdir, global_options.local_store_dir, str(global_options.named_caches_dir)]
-    with _errors_of("key"):
+    with errors_of(f"{_SCOPE}.key"):
         path = development_key_path(environment)
         for directory in (root, *(Path(root, cache).resolve() for cache in caches)):
             if directory in path.resolve().parents:
@@ -176,12 +175,12 @@ def trusted_key(options: UnikernelSigning, root: Path, environment: Mapping[str,
     Raises UnikernelBuildError when there is none.
     """
     if options.public_key:
-        with _errors_of("public_key"):
+        with errors_of(f"{_SCOPE}.public_key"):
             return PublicKey.load(user_path(options.public_key, root, environment)).pem, False
     signer = configured_signer(options, root, environment)
     if signer is not None:
         return signer.public.pem, False
-    with _errors_of("key"):
+    with errors_of(f"{_SCOPE}.key"):
         path = development_key_path(environment)
         if options.mode is not SigningMode.DEVELOPMENT or not path.exists():
             raise UnikernelError(
@@ -196,14 +195,6 @@ def user_path(path: str, root: Path, environment: Mapping[str, str]) -> Path:
     if home and (path == "~" or path.startswith("~/")):
         path = home + path[1:]
     return Path(root, path)
-
-
-@contextlib.contextmanager
-def _errors_of(option: str) -> Iterator[None]:
-    try:
-        yield
-    except UnikernelError as error:
-        raise UnikernelBuildError(f"{_SCOPE}.{option}: {error}") from error
 
 
 async def trust_in(public_key: str, is_development: bool, directory: str = "") -> tuple[Digest, list[str]]:
@@ -241,10 +232,8 @@ async def sign(field_set: PackageFieldSet, image: BuiltImage, signer: ImageSigne
             return None
 
     message = Message(bytes.fromhex(image.sha256), lambda: content)
-    try:
+    with errors_of(f"{field_set.address}: it cannot be signed"):
         files = sign_image(name, message, manifest, sboms, build, signer.signer, previous)
-    except UnikernelError as error:
-        raise UnikernelBuildError(f"{field_set.address}: it cannot be signed: {error}") from error
     return await engine.create_digest(FileContent(os.path.join(directory, file), content) for file, content in files.items())
 
 

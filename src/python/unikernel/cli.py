@@ -18,6 +18,7 @@ from unikernel.scratch import scratch_directory
 
 if TYPE_CHECKING:
     from unikernel.image.pack import Packer
+    from unikernel.library_os.description import LibraryOs
     from unikernel.signing.verify import Verification
 
 # Modules are imported by the commands that need them: a build runs many short processes.
@@ -394,11 +395,9 @@ def _add_stamp(add: Callable[..., argparse.ArgumentParser]) -> None:
 def _stamp(arguments: argparse.Namespace) -> int:
     from unikernel.image.spec import ImageSpec
     from unikernel.image.stamp import stamp_image
-    from unikernel.library_os import described_library_os
 
     spec = ImageSpec.read(arguments.spec)
-    description = arguments.description.read_text() if arguments.description else ""
-    library_os = described_library_os(spec.library_os, description, str(arguments.description))
+    library_os, description = _described(spec.library_os, arguments.description)
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     with scratch_directory() as scratch:
         stamp_image(
@@ -435,13 +434,19 @@ def _add_library_os(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _described(name: str, file: Path | None) -> tuple[LibraryOs, str]:
+    """The library OS, and its description's text, if it does not come along with the toolkit."""
+    from unikernel.library_os import described_library_os
+
+    description = file.read_text() if file else ""
+    return described_library_os(name, description, str(file)), description
+
+
 def _packer(name: str, arguments: argparse.Namespace, version: str) -> Packer:
     from unikernel.image.pack import Packer
-    from unikernel.library_os import described_library_os
     from unikernel.library_os.inputs import check_inputs
 
-    description = arguments.description.read_text() if arguments.description else ""
-    library_os = described_library_os(name, description, str(arguments.description))
+    library_os, description = _described(name, arguments.description)
     inputs = {name: Path(path) for name, path in (text.split("=", 1) for text in arguments.input)}
     check_inputs(library_os, inputs)
     return Packer(library_os, version, inputs, description)
@@ -477,8 +482,7 @@ def _add_container(add: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def _container(arguments: argparse.Namespace) -> int:
-    from unikernel.image.layers import base_archive, read_archives, start_of, with_usual_environment
-    from unikernel.image.limits import check_needs
+    from unikernel.image.layers import start_and_archives, with_usual_environment
     from unikernel.image.spec import ImageSpec
     from unikernel.oci.container import ContainerSettings, write_container, write_docker_archive
     from unikernel.rootfs.merge import merged_rootfs
@@ -487,11 +491,8 @@ def _container(arguments: argparse.Namespace) -> int:
     settings = ContainerSettings.read(arguments.settings, spec)
     arguments.layout.parent.mkdir(parents=True, exist_ok=True)
     with scratch_directory() as scratch:
-        archives = read_archives(arguments.layer)
-        check_needs([archive.index for archive in archives])
-        archives = [base_archive(spec, archives, Path(scratch)), *archives]
+        start, archives = start_and_archives(spec, arguments.layer, Path(scratch))
         with merged_rootfs([archive.path for archive in archives]) as rootfs:
-            start = with_usual_environment(start_of(spec, archives))
-            image = write_container(rootfs, start, settings, arguments.layout, Path(scratch))
+            image = write_container(rootfs, with_usual_environment(start), settings, arguments.layout, Path(scratch))
     write_docker_archive(arguments.layout, image, settings.tag, arguments.archive)
     return 0

@@ -79,20 +79,20 @@ def describe_compiler(
 
 def _printed_version(command: Sequence[str]) -> str:
     """The first word that looks like a version, whatever the command's status."""
-    try:
-        result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", errors="replace")
-    except OSError as error:
-        raise UnikernelError(f"{command[0]} cannot be run: {error.strerror}.") from error
-    match = _VERSION.search(result.stdout)
+    match = _VERSION.search(_run(command).stdout)
     return match[1] if match else ""
 
 
 def _output(command: Sequence[str]) -> str:
-    try:
-        result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", errors="replace")
-    except OSError as error:
-        raise UnikernelError(f"{command[0]} cannot be run: {error.strerror}.") from error
+    result = _run(command)
     if result.returncode != 0:
         last = "\n".join(result.stdout.strip().splitlines()[-5:])
         raise UnikernelError(f"{command[0]} does not link an empty program: is all that belongs to it installed?\n{last}")
     return result.stdout
+
+
+def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise UnikernelError(f"{command[0]} cannot be run: {error.strerror}.") from error

@@ -6,7 +6,7 @@ import hashlib
 import mmap
 from pathlib import Path
 
-from unikernel.blocks import copy_bytes
+from unikernel.blocks import HashingWriter, copy_bytes
 from unikernel.errors import UnikernelError
 from unikernel.image.attachment import ROOTFS_SECTION, read_section, read_trailer
 from unikernel.image.manifest import rootfs_sha256
@@ -39,7 +39,7 @@ def _check_packed(image: Path, manifest: Manifest) -> None:
     """What was packed is in a section, in an image that is a kernel, and all but the trailer, in one that is a disk."""
     with image.open("rb") as stream:
         trailer = read_trailer(stream)
-    packed = _Digest()
+    packed = HashingWriter()
     if trailer is None:
         read_section(image, ROOTFS_SECTION, packed)
     else:
@@ -47,14 +47,6 @@ def _check_packed(image: Path, manifest: Manifest) -> None:
             copy_bytes(stream, packed, manifest.rootfs.packed_size)
     if packed.sha256.hexdigest() != manifest.rootfs.packed_sha256:
         raise UnikernelError(f"What is packed in {image} is not what its manifest describes.")
-
-
-class _Digest:
-    def __init__(self) -> None:
-        self.sha256 = hashlib.sha256()
-
-    def write(self, data: bytes) -> None:
-        self.sha256.update(data)
 
 
 def first_archive(content: bytes | mmap.mmap) -> int:

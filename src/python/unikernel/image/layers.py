@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unikernel.errors import UnikernelError
+from unikernel.image.limits import check_needs
 from unikernel.image.manifest_pb2 import Layer, Network, Start
 from unikernel.image.spec import ImageSpec
 from unikernel.rootfs.base import build_base_layer
@@ -25,6 +26,19 @@ class Archive:
 def read_archives(layers: Sequence[Path]) -> list[Archive]:
     """Each has its index beside it."""
     return [Archive(path, LayerIndex.read(path.with_suffix(".json"))) for path in layers]
+
+
+def start_and_archives(
+    spec: ImageSpec, layers: Sequence[Path], scratch: Path, *, is_whole: bool = True
+) -> tuple[Start, list[Archive]]:
+    """What an image starts, and its layers with the one of its own settings before them.
+
+    Raises UnikernelError when a layer needs what none of them has, if the image has all of a root file system.
+    """
+    archives = read_archives(layers)
+    if is_whole:
+        check_needs([archive.index for archive in archives])
+    return start_of(spec, archives), [base_archive(spec, archives, scratch), *archives]
 
 
 def start_of(spec: ImageSpec, archives: Sequence[Archive]) -> Start:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from unikernel.errors import UnikernelError
 from unikernel.image.spec import format_size
+from unikernel.library_os.description import LibraryOs
 from unikernel.rootfs.layer import LayerIndex
 
 # KERNEL_IMAGE_SIZE (512 MiB, arch/x86/include/asm/page_64_types.h) less the kernel itself with its alignment: 460 MB linked and
@@ -45,6 +46,10 @@ class MemoryNeeds:
     kernel: int = KERNEL_MEMORY
     copies: int = 1
 
+    @classmethod
+    def of_library_os(cls, library_os: LibraryOs) -> MemoryNeeds:
+        return cls(library_os.minimum_memory, library_os.rootfs_copies)
+
     def of(self, size: int, entries: int) -> int:
         """Bytes, for archives of `size` bytes with so many entries."""
         return math.ceil(size * self.copies * (1 + _PAGE_SHARE)) + (entries * _ENTRY_MEMORY if self.copies else 0) + self.kernel
@@ -53,11 +58,9 @@ class MemoryNeeds:
 LINUX_NEEDS = MemoryNeeds()
 
 
-def choose_memory(declared: int | None, size: int, indexes: Sequence[LayerIndex], needs: MemoryNeeds = LINUX_NEEDS) -> int:
-    """The image's memory in bytes. Raises UnikernelError when the rootfs does not fit the declared memory.
-
-    `size` is that of the archives, in bytes.
-    """
+def choose_memory(declared: int | None, indexes: Sequence[LayerIndex], needs: MemoryNeeds = LINUX_NEEDS) -> int:
+    """The image's memory in bytes. Raises UnikernelError when the rootfs does not fit the declared memory."""
+    size = rootfs_size(indexes)
     needed = needs.of(size, sum(len(index.entries) for index in indexes))
     if declared is None:
         return math.ceil((needed + _SPARE_MEMORY) / _MEMORY_STEP) * _MEMORY_STEP
@@ -70,8 +73,14 @@ def choose_memory(declared: int | None, size: int, indexes: Sequence[LayerIndex]
     return declared
 
 
-def check_linkable(size: int) -> None:
-    """Raises UnikernelError when archives of this size cannot be linked with a Linux kernel."""
+def rootfs_size(indexes: Sequence[LayerIndex]) -> int:
+    """Of all archives, in bytes."""
+    return sum(index.archive_size for index in indexes)
+
+
+def check_linkable(indexes: Sequence[LayerIndex]) -> None:
+    """Raises UnikernelError when the archives cannot be linked with a Linux kernel."""
+    size = rootfs_size(indexes)
     if size > LARGEST_ROOTFS:
         raise UnikernelError(
             f"The root file system is {size / 10**6:.0f} MB, and at most {LARGEST_ROOTFS // 10**6} MB can be linked with a kernel: "

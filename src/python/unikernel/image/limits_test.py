@@ -39,30 +39,30 @@ def test_every_need_that_is_not_met_is_named_with_who_has_it() -> None:
 
 
 def test_memory_that_nobody_declares_leaves_room_and_is_round() -> None:
-    small = choose_memory(None, 1000, [_index("x", 1)])
+    small = choose_memory(None, [_index("x", 1, archive_size=1000)])
     assert small % (64 * _MIB) == 0
     assert small >= KERNEL_MEMORY + 128 * _MIB
-    assert choose_memory(None, 100 * _MIB, [_index("x", 100 * _MIB)]) >= small + 100 * _MIB - 64 * _MIB
+    assert choose_memory(None, [_index("x", 100 * _MIB, archive_size=100 * _MIB)]) >= small + 100 * _MIB - 64 * _MIB
 
 
 def test_declared_memory_is_taken_when_it_suffices() -> None:
     # 1/24 and 1 KiB an entry are what the kernel needs to know of pages and files.
     least = 48 * _MIB + 2 * _MIB + 3 * 1024 + KERNEL_MEMORY
-    index = _index("x", 1, 4096, 0)
-    assert choose_memory(least, 48 * _MIB, [index]) == least
+    index = _index("x", 1, 4096, 0, archive_size=48 * _MIB)
+    assert choose_memory(least, [index]) == least
     with pytest.raises(UnikernelError, match="memory: 66 MiB are too small .*at least 67 MiB") as caught:
-        choose_memory(least - 1, 48 * _MIB, [index])
+        choose_memory(least - 1, [index])
     assert "48 MiB of files, 19 MiB for the kernel" in str(caught.value)
 
 
 def test_a_root_file_system_that_no_kernel_can_hold_is_refused() -> None:
-    check_linkable(LARGEST_ROOTFS)
+    check_linkable([_index("x", archive_size=LARGEST_ROOTFS)])
     with pytest.raises(UnikernelError, match="is 461 MB, and at most 460 MB can be linked"):
-        check_linkable(LARGEST_ROOTFS + 10**6)
+        check_linkable([_index("x", archive_size=LARGEST_ROOTFS), _index("y", archive_size=10**6)])
 
 
 def test_memory_for_a_library_os_that_keeps_copies_or_none() -> None:
-    index = _index("x", 1, 4096, 0)
+    index = _index("x", 1, 4096, 0, archive_size=48 * _MIB)
     least = 2 * (48 * _MIB + 2 * _MIB) + 3 * 1024 + 8 * _MIB
-    assert choose_memory(least, 48 * _MIB, [index], MemoryNeeds(8 * _MIB, copies=2)) == least
-    assert choose_memory(8 * _MIB, 48 * _MIB, [index], MemoryNeeds(8 * _MIB, copies=0)) == 8 * _MIB
+    assert choose_memory(least, [index], MemoryNeeds(8 * _MIB, copies=2)) == least
+    assert choose_memory(8 * _MIB, [index], MemoryNeeds(8 * _MIB, copies=0)) == 8 * _MIB

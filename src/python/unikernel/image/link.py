@@ -17,14 +17,12 @@ from unikernel.errors import UnikernelError
 from unikernel.image import manifest as image_manifest
 from unikernel.image.layers import (
     Archive,
-    base_archive,
     manifest_layers,
     manifest_network,
-    read_archives,
-    start_of,
+    start_and_archives,
     write_archive,
 )
-from unikernel.image.limits import check_linkable, check_needs, choose_memory
+from unikernel.image.limits import check_linkable, choose_memory
 from unikernel.image.manifest_pb2 import LibraryOs, Manifest, Rootfs, Start
 from unikernel.image.spec import ImageSpec
 from unikernel.image.tools import run_tool
@@ -72,19 +70,13 @@ def link_image(
 
     Raises UnikernelError before anything is linked when a library is missing or the rootfs fits neither memory nor kernel.
     """
-    archives = read_archives(layers)
-    check_needs([archive.index for archive in archives])
-    start = start_of(spec, archives)
-    all_archives = [
-        base_archive(spec, archives, scratch),
-        *archives,
-        _configuration_archive(spec, start, init, scratch),
-    ]
-    size = sum(archive.index.archive_size for archive in all_archives)
-    check_linkable(size)
-    memory = choose_memory(spec.memory, size, [archive.index for archive in all_archives])
-    manifest = _manifest(spec, start, kit, all_archives, memory, init)
-    _link(kit, spec, manifest, all_archives, output, scratch, assembler, linker)
+    start, archives = start_and_archives(spec, layers, scratch)
+    archives.append(_configuration_archive(spec, start, init, scratch))
+    indexes = [archive.index for archive in archives]
+    check_linkable(indexes)
+    memory = choose_memory(spec.memory, indexes)
+    manifest = _manifest(spec, start, kit, archives, memory, init)
+    _link(kit, spec, manifest, archives, output, scratch, assembler, linker)
     output.with_suffix(".json").write_text(image_manifest.to_json(manifest))
 
 

@@ -20,14 +20,12 @@ from unikernel.image import manifest as image_manifest
 from unikernel.image.attachment import ROOTFS_SECTION, Section, append_sections, append_trailer, manifest_section
 from unikernel.image.layers import (
     Archive,
-    base_archive,
     manifest_layers,
     manifest_network,
-    read_archives,
-    start_of,
+    start_and_archives,
     with_usual_environment,
 )
-from unikernel.image.limits import MemoryNeeds, check_needs, choose_memory
+from unikernel.image.limits import MemoryNeeds, choose_memory
 from unikernel.image.manifest_pb2 import LibraryOs, Manifest, Rootfs, Start
 from unikernel.image.spec import ImageSpec
 from unikernel.image.tools import run_tool
@@ -63,18 +61,12 @@ def pack_image(spec: ImageSpec, packer: Packer, *, layers: Sequence[Path], outpu
 
     Raises UnikernelError when a library is missing, the rootfs does not fit the memory, or the library OS's tool fails.
     """
-    archives = read_archives(layers)
-    if packer.method.rootfs is not RootfsForm.PROGRAM:
-        check_needs([archive.index for archive in archives])
     library_os = packer.library_os
-    start = start_of(spec, archives)
+    start, archives = start_and_archives(spec, layers, scratch, is_whole=packer.method.rootfs is not RootfsForm.PROGRAM)
     if library_os.command_line.environment:
         start = with_usual_environment(start)
     _check_start(library_os, spec, start)
-    archives = [base_archive(spec, archives, scratch), *archives]
-    needs = MemoryNeeds(library_os.minimum_memory, library_os.rootfs_copies)
-    size = sum(archive.index.archive_size for archive in archives)
-    memory = choose_memory(spec.memory, size, [archive.index for archive in archives], needs)
+    memory = choose_memory(spec.memory, [archive.index for archive in archives], MemoryNeeds.of_library_os(library_os))
     with merged_rootfs([archive.path for archive in archives]) as rootfs:
         packed = _pack(packer, spec, rootfs, start, scratch)
     manifest = _manifest(spec, packer, start, archives, packed, memory)

@@ -31,11 +31,8 @@ def find_library_os(name: str) -> LibraryOs:
     """Raises UnikernelError, with the nearest name, for one that has no description here."""
     if name not in library_os_names():
         raise unknown_library_os(name, library_os_names())
-    # Imported where one is read: it brings a YAML parser along.
-    from unikernel.library_os.reader import read_library_os
-
     file = name + _SUFFIX
-    return read_library_os(importlib.resources.files(__name__).joinpath(file).read_text(), f"unikernel/library_os/{file}")
+    return _read(importlib.resources.files(__name__).joinpath(file).read_text(), f"unikernel/library_os/{file}")
 
 
 def unknown_library_os(name: str, known: Sequence[str]) -> UnikernelError:
@@ -46,8 +43,13 @@ def unknown_library_os(name: str, known: Sequence[str]) -> UnikernelError:
 
 def described_library_os(name: str, text: str, label: str) -> LibraryOs:
     """What `text` describes, or without one what comes along by that name. `label` is where the text is from. Raises UnikernelError."""
-    if not text:
-        return find_library_os(name)
+    return _read(text, label) if text else find_library_os(name)
+
+
+# Many images of a repository have one description, and YAML is slow to parse.
+@functools.lru_cache(maxsize=64)
+def _read(text: str, label: str) -> LibraryOs:
+    # Imported where one is read: it brings a YAML parser along.
     from unikernel.library_os.reader import read_library_os
 
     return read_library_os(text, label)

@@ -6,6 +6,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
+# Fields of an image that only some library OSes can do something with: those that one `honours`.
+CONFIGURABLE = (
+    "address",
+    "cpus",
+    "executable",
+    "files",
+    "gateway",
+    "hostname",
+    "kernel_config",
+    "kernel_parameters",
+    "nameservers",
+    "network",
+    "ports",
+    "timezone",
+    "working_directory",
+)
+
 
 class InputKind(str, Enum):
     """`ELF` is a file for the library OS's architecture; `PROGRAM` runs on the build machine."""

@@ -27,6 +27,7 @@ from unikernel.errors import UnikernelError
 from unikernel.image.spec import NETWORK_MODES, parse_size
 from unikernel.library_os.command_line import NETWORK_PLACEHOLDERS
 from unikernel.library_os.description import (
+    CONFIGURABLE,
     AppKind,
     CommandLine,
     Embed,
@@ -47,22 +48,6 @@ from unikernel.library_os.description import (
 
 NAME = "[a-z][a-z0-9-]*"
 ARCHITECTURES = ("aarch64", "riscv64", "x86_64")
-# Fields of an image that only some library OSes can do something with.
-HONOURED = (
-    "address",
-    "cpus",
-    "executable",
-    "files",
-    "gateway",
-    "hostname",
-    "kernel_config",
-    "kernel_parameters",
-    "nameservers",
-    "network",
-    "ports",
-    "timezone",
-    "working_directory",
-)
 
 
 class _Words(ScalarValidator):  # type: ignore[misc]
@@ -156,7 +141,7 @@ _SCHEMA = Map(
         "published": Str(),
         Optional("inputs"): MapPattern(Regex("[a-z][a-z0-9_]*"), _INPUT),
         "takes": Seq(_one_of(AppKind)),
-        Optional("honours"): Seq(Enum(list(HONOURED))),
+        Optional("honours"): Seq(Enum(list(CONFIGURABLE))),
         Optional("embed"): _EMBED,
         Optional("pack"): _PACK,
         Optional("link"): _LINK,

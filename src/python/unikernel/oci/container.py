@@ -7,7 +7,6 @@ inputs give the same bytes.
 from __future__ import annotations
 
 import gzip
-import hashlib
 import io
 import json
 import posixpath
@@ -18,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, cast
 
+from unikernel.blocks import HashingWriter
 from unikernel.errors import UnikernelError
 from unikernel.image.manifest_pb2 import Start
 from unikernel.image.spec import ImageSpec
@@ -124,13 +124,12 @@ def _entries_of(rootfs: MergedRootfs, layer: str) -> dict[str, MergedEntry]:
 
 def write_layer(entries: Mapping[str, MergedEntry], path: Path) -> str:
     """Writes the entries as a compressed tar archive; returns the digest of the archive before compression ("sha256:" and hex)."""
-    digest = hashlib.sha256()
     with path.open("wb") as stream, gzip.GzipFile(filename="", mode="wb", fileobj=stream, compresslevel=6, mtime=0) as compressed:
-        hashing = _Hashing(compressed, digest)
+        hashing = HashingWriter(compressed)
         with tarfile.open(fileobj=cast(IO[bytes], hashing), mode="w|", format=tarfile.PAX_FORMAT) as archive:
             for name, entry in entries.items():
                 _add(archive, name[1:], entry)
-    return f"sha256:{digest.hexdigest()}"
+    return f"sha256:{hashing.sha256.hexdigest()}"
 
 
 def _add(archive: tarfile.TarFile, name: str, entry: MergedEntry) -> None:
@@ -146,15 +145,6 @@ def _add(archive: tarfile.TarFile, name: str, entry: MergedEntry) -> None:
     else:
         member.size = entry.size
         archive.addfile(member, cast(IO[bytes], entry.open()))
-
-
-class _Hashing:
-    def __init__(self, stream: IO[bytes] | gzip.GzipFile, digest: Any) -> None:
-        self._stream, self._digest = stream, digest
-
-    def write(self, data: bytes) -> int:
-        self._digest.update(data)
-        return self._stream.write(data)
 
 
 # --- an archive that `docker load` takes --------------------------------------------------------------------------

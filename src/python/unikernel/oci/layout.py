@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from unikernel.digests import file_sha256
+
 INDEX = "application/vnd.oci.image.index.v1+json"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 CONFIG = "application/vnd.oci.image.config.v1+json"
@@ -59,11 +61,7 @@ class Layout:
 
     def add_file(self, file: Path, media_type: str, annotations: Mapping[str, str] | None = None) -> Descriptor:
         """Moves `file` into the layout."""
-        digest = hashlib.sha256()
-        with file.open("rb") as stream:
-            for block in iter(lambda: stream.read(1 << 20), b""):
-                digest.update(block)
-        descriptor = Descriptor(media_type, f"sha256:{digest.hexdigest()}", file.stat().st_size, annotations or {})
+        descriptor = Descriptor(media_type, f"sha256:{file_sha256(file)}", file.stat().st_size, annotations or {})
         file.replace(self.root / descriptor.blob)
         return descriptor
 

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from unikernel.blocks import HashingWriter
 from unikernel.errors import UnikernelError
 from unikernel.rootfs.cpio import LARGEST_FILE, CpioWriter
 from unikernel.sbom.component import Component
@@ -116,18 +117,6 @@ class _HashingReader(io.RawIOBase):
         return data
 
 
-class _HashingWriter(io.RawIOBase):
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-        self.sha256 = hashlib.sha256()
-        self.size = 0
-
-    def write(self, data: Any) -> int:
-        self.sha256.update(data)
-        self.size += len(data)
-        return self._stream.write(data)
-
-
 def normalise(path: str) -> str:
     """An absolute, clean path inside the rootfs. Raises UnikernelError for one that leads out of it."""
     clean = posixpath.normpath("/" + path.lstrip("/"))
@@ -229,7 +218,7 @@ class Layer:
         """Writes `archive`, and the index beside it (`.json` for `.cpio`), completed with the entries and the archive's digest."""
         index.entries = []
         with archive.open("wb") as stream:
-            hashing = _HashingWriter(stream)
+            hashing = HashingWriter(stream)
             writer = CpioWriter(hashing)  # type: ignore[arg-type]
             for path in sorted(self._entries):
                 entry = self._entries[path]
