@@ -126,7 +126,7 @@ def write_layer(entries: Mapping[str, MergedEntry], path: Path) -> str:
     """Writes the entries as a compressed tar archive; returns the digest of the archive before compression ("sha256:" and hex)."""
     with path.open("wb") as stream, gzip.GzipFile(filename="", mode="wb", fileobj=stream, compresslevel=6, mtime=0) as compressed:
         hashing = HashingWriter(compressed)
-        with tarfile.open(fileobj=cast(IO[bytes], hashing), mode="w|", format=tarfile.PAX_FORMAT) as archive:
+        with tarfile.open(fileobj=cast(IO[bytes], hashing), mode="w|", format=tarfile.PAX_FORMAT, encoding="utf-8") as archive:
             for name, entry in entries.items():
                 _add(archive, name[1:], entry)
     return f"sha256:{hashing.sha256.hexdigest()}"
@@ -136,6 +136,7 @@ def _add(archive: tarfile.TarFile, name: str, entry: MergedEntry) -> None:
     member = tarfile.TarInfo(name)
     member.mode = stat.S_IMODE(entry.mode)
     member.mtime = MODIFICATION_TIME
+    member.uid, member.gid = entry.owner
     if stat.S_ISDIR(entry.mode):
         member.type = tarfile.DIRTYPE
         archive.addfile(member)

@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import stat
 import tarfile
 from collections.abc import Mapping
@@ -163,6 +164,22 @@ def test_a_layout_is_not_written_over(tmp_path: Path) -> None:
     root, _ = _container(tmp_path)
     with merged_rootfs(_archives(tmp_path, _LAYERS)) as rootfs, pytest.raises(FileExistsError):
         write_container(rootfs, _START, _SETTINGS, root, tmp_path)
+
+
+def test_owners_and_odd_names_are_kept(tmp_path: Path) -> None:
+    odd = os.fsdecode(b"/home/latin-\xe9")
+    layer = Layer("application")
+    layer.add_directory("/home", 0o700, (1000, 1001))
+    layer.add_symlink("/home/link", odd, (1000, 0))
+    layer.add_bytes(odd, b"content")
+    layer.write(tmp_path / "application.cpio", LayerIndex("application", []))
+    (tmp_path / "scratch").mkdir()
+    with merged_rootfs([tmp_path / "application.cpio"]) as rootfs:
+        write_container(rootfs, _START, _SETTINGS, tmp_path / "layout", tmp_path / "scratch")
+    content = gzip.decompress(_read(tmp_path / "layout", _manifest(tmp_path / "layout")["layers"][0]))
+    with tarfile.open(fileobj=io.BytesIO(content), encoding="utf-8") as archive:
+        members = {member.name: (member.uid, member.gid, member.linkname) for member in archive}
+    assert members == {"home": (1000, 1001, ""), "home/link": (1000, 0, odd), odd[1:]: (0, 0, "")}
 
 
 def test_settings_are_read_from_a_document(tmp_path: Path) -> None:
