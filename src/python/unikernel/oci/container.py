@@ -48,12 +48,15 @@ class ContainerSettings:
 
     @classmethod
     def read(cls, path: Path, spec: ImageSpec) -> ContainerSettings:
-        """From a JSON document with `tag`, `user` and `labels`; the rest is the unikernel's. Raises UnikernelError."""
+        """From a JSON document with `tag`, `user` and `labels`; the rest is the unikernel's, as is the user, if the document has none.
+        Raises UnikernelError.
+        """
         try:
             document: dict[str, Any] = json.loads(path.read_text())
             ports = [f"{port.guest_port}/{port.protocol}" for port in spec.ports]
+            document["user"] = document.get("user") or spec.user
             return cls(spec.name, spec.machine, ports=ports, **document)
-        except (TypeError, ValueError) as error:
+        except (AttributeError, TypeError, ValueError) as error:
             raise UnikernelError(f"{path} does not describe a container image: {error}.") from error
 
 

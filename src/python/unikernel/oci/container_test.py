@@ -8,6 +8,7 @@ import os
 import stat
 import tarfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +189,11 @@ def test_settings_are_read_from_a_document(tmp_path: Path) -> None:
     spec = ImageSpec("image", ports=(Port(80, 8080), Port(53, 53, "udp")))
     settings = ContainerSettings.read(path, spec)
     assert settings == ContainerSettings("image", "x86_64", "a/b:latest", ["80/tcp", "53/udp"], "app", {"a": "b"})
+    path.write_text("{}")
+    assert ContainerSettings.read(path, replace(spec, user="1000:1000")).user == "1000:1000"
+    path.write_text("[]")
+    with pytest.raises(UnikernelError, match="does not describe a container image"):
+        ContainerSettings.read(path, spec)
     path.write_text('{"colour": "red"}')
     with pytest.raises(UnikernelError, match="does not describe a container image: .*colour"):
         ContainerSettings.read(path, spec)

@@ -260,6 +260,9 @@ class Layer:
         """The content of a file that was added."""
         return self._entries[normalise(path)].open()
 
+    def directories(self) -> list[str]:
+        return [path for path in sorted(self._entries) if stat.S_ISDIR(self._entries[path].mode)]
+
     def regular_files(self) -> list[str]:
         return [path for path in sorted(self._entries) if stat.S_ISREG(self._entries[path].mode)]
 
