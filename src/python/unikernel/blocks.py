@@ -30,6 +30,19 @@ class HashingWriter:
         return len(data)
 
 
+class HashingReader(io.RawIOBase):
+    """Hashes what is read through it, so that a file is read once for both its content and its digest."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self.sha256 = hashlib.sha256()
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._stream.read(size)
+        self.sha256.update(data)
+        return data
+
+
 class Part(io.RawIOBase):
     """`size` bytes of a file from `start`, to read from front to back. The file stays open; nothing else may read it meanwhile."""
 

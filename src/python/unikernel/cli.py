@@ -206,6 +206,13 @@ def _add_rootfs_steps(add: Callable[..., argparse.ArgumentParser]) -> None:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--distributions", type=Path, required=True, help="where to write the raw distributions of a PEX")
 
+    parser = add("docker-image-layer", _docker_image_layer, "Make the layer of a Docker image that an engine has.")
+    parser.add_argument("--docker", required=True, help="the program, which finds the engine by the environment")
+    parser.add_argument("--image-id", required=True, metavar="sha256:DIGEST")
+    parser.add_argument("--machine", default="x86_64")
+    parser.add_argument("--executable", help="what starts instead of the image's ENTRYPOINT and CMD")
+    parser.add_argument("--output", type=Path, required=True)
+
     parser = add("distributions-layer", _distributions_layer, "Make the layer of an application's distributions.")
     parser.add_argument("--distributions", type=Path, required=True)
     parser.add_argument("--runtime", type=Path, required=True)
@@ -283,6 +290,25 @@ def _application_layer(arguments: argparse.Namespace) -> int:
 def _warn_uncompiled(lines: Sequence[str]) -> None:
     for line in lines:
         print(f"unikernel: not compiled, so importing it will fail: {line}", file=sys.stderr)
+
+
+def _docker_image_layer(arguments: argparse.Namespace) -> int:
+    from unikernel.rootfs.docker_image import build_docker_application, save_docker_image
+
+    with scratch_directory() as scratch:
+        archive = Path(scratch, "image.tar")
+        save_docker_image(arguments.docker, arguments.image_id, archive)
+        application = build_docker_application(
+            archive,
+            image_id=arguments.image_id,
+            machine=arguments.machine,
+            executable=arguments.executable,
+            scratch=Path(scratch),
+        )
+        application.layer.write(arguments.output, application.index)
+    for warning in application.warnings:
+        print(f"unikernel: {arguments.image_id}: {warning}", file=sys.stderr)
+    return 0
 
 
 def _distributions_layer(arguments: argparse.Namespace) -> int:

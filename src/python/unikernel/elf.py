@@ -58,7 +58,8 @@ _MACHINES = {
     "EM_MIPS": "mips",
 }
 _DF_1_PIE = 0x08000000
-_NONSENSE = (ValueError, LookupError, AttributeError, TypeError, AssertionError, ArithmeticError, MemoryError, EOFError)
+# OSError: by a seek to an offset that no file can have.
+_NONSENSE = (ValueError, LookupError, AttributeError, TypeError, AssertionError, ArithmeticError, MemoryError, EOFError, OSError)
 
 
 def parser_failures() -> tuple[type[Exception], ...]:

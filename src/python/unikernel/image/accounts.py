@@ -61,7 +61,7 @@ def account_of(user: str, passwd: str, group: str) -> Account:
     if account is None:
         if uid is None:
             raise UnikernelError(
-                f'user: {user!r} names {name!r}, which is no user in the {_PASSWD} of the root file system: add it there, or write '
+                f"user: {user!r} names {name!r}, which is no user in the {_PASSWD} of the root file system: add it there, or write "
                 'numbers, such as "1000:1000".'
             )
         account = Account(uid, 0)
@@ -77,7 +77,7 @@ def _group_number(user: str, name: str, group: str) -> int:
         if fields[0] == name and gid is not None:
             return gid
     raise UnikernelError(
-        f'user: {user!r} names {name!r}, which is no group in the {_GROUP} of the root file system: add it there, or write numbers, '
+        f"user: {user!r} names {name!r}, which is no group in the {_GROUP} of the root file system: add it there, or write numbers, "
         'such as "1000:1000".'
     )
 

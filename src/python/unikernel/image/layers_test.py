@@ -16,7 +16,7 @@ from unikernel.image.spec import ImageSpec, Port
 from unikernel.rootfs.cpio import read_cpio_bytes
 from unikernel.rootfs.layer import Layer, LayerIndex
 
-_PLAIN = {"program": "/app/a", "arguments": ["a", "fixed"], "environment": {"A": "1", "B": "2"}}
+_PLAIN: dict[str, Any] = {"program": "/app/a", "arguments": ["a", "fixed"], "environment": {"A": "1", "B": "2"}}
 _DOCKER = {
     **_PLAIN,
     "default_arguments": ["default"],

@@ -21,12 +21,10 @@ from unikernel.blocks import HashingWriter
 from unikernel.errors import UnikernelError
 from unikernel.image.manifest_pb2 import Start
 from unikernel.image.spec import ImageSpec
-from unikernel.oci.layout import CONFIG, LAYER, MANIFEST, REFERENCE, Descriptor, Layout, canonical_json
+from unikernel.oci.layout import ARCHITECTURES, CONFIG, LAYER, MANIFEST, REFERENCE, Descriptor, Layout, canonical_json
 from unikernel.rootfs.cpio import MODIFICATION_TIME
 from unikernel.rootfs.merge import MergedEntry, MergedRootfs
 
-# As OCI names them (Go's GOARCH).
-ARCHITECTURES = {"aarch64": "arm64", "riscv64": "riscv64", "x86_64": "amd64"}
 # What changes seldom comes first: its layers are shared, unpacked, by images that differ in the others.
 _ORDER = ("python", "libraries", "distributions", "base", "application", "files")
 # Nothing in an image says when it was made.

@@ -18,6 +18,8 @@ INDEX = "application/vnd.oci.image.index.v1+json"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 CONFIG = "application/vnd.oci.image.config.v1+json"
 LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
+# As OCI names them (Go's GOARCH).
+ARCHITECTURES = {"aarch64": "arm64", "riscv64": "riscv64", "x86_64": "amd64"}
 # What tools call an image of a layout by.
 REFERENCE = "org.opencontainers.image.ref.name"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import os
@@ -13,20 +12,22 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from unikernel.blocks import HashingWriter, OwnPart
+from unikernel.blocks import HashingReader, HashingWriter, OwnPart
 from unikernel.errors import UnikernelError
 from unikernel.rootfs.cpio import LARGEST_FILE, ROOT, TRAILER, CpioWriter
 from unikernel.sbom.component import Component
 
 INDEX_VERSION = 1
 # PATH_MAX: the kernel skips an entry with a longer name, or a link to one, without a word.
-_LONGEST_PATH = 4095
+LONGEST_PATH = 4095
 # NAME_MAX: no file system of Linux has a longer name.
 _LONGEST_NAME = 255
 # Of a path that an error shows.
 _SHOWN = 100
 # The last number stands for none: chown(2).
 _LARGEST_ID = 2**32 - 2
+# MKDEV in the kernel's include/linux/kdev_t.h: 12 bits of a device's number are the driver's.
+_LARGEST_DEVICE = (2**12 - 1, 2**20 - 1)
 # When the kernel unpacks a layer, a directory takes the mode of its last entry: also of one that is there only as a parent.
 _PARENT_MODES = {"/root": 0o700, "/tmp": 0o1777, "/var/tmp": 0o1777}
 
@@ -122,19 +123,6 @@ class _Entry:
         return stream if self.part is None else OwnPart(stream, *self.part)  # type: ignore[return-value]
 
 
-class _HashingReader(io.RawIOBase):
-    """Hashes what is read through it, so that a file is read once for both the archive and its index."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-        self.sha256 = hashlib.sha256()
-
-    def read(self, size: int = -1) -> bytes:
-        data = self._stream.read(size)
-        self.sha256.update(data)
-        return data
-
-
 def normalise(path: str) -> str:
     """An absolute, clean path inside the rootfs. Raises UnikernelError for one that leads out of it."""
     clean = posixpath.normpath("/" + path.lstrip("/"))
@@ -153,8 +141,8 @@ def readable(path: str) -> str:
 def _check_name(path: str, entry: _Entry) -> None:
     """Raises UnikernelError for a name that the kernel would skip, stop at, or fail on."""
     longest = max(len(os.fsencode(path)), entry.size() if stat.S_ISLNK(entry.mode) else 0)
-    if longest > _LONGEST_PATH:
-        raise UnikernelError(f"{readable(path)} is a path, or links to one, of more than {_LONGEST_PATH} bytes.")
+    if longest > LONGEST_PATH:
+        raise UnikernelError(f"{readable(path)} is a path, or links to one, of more than {LONGEST_PATH} bytes.")
     if len(os.fsencode(posixpath.basename(path))) > _LONGEST_NAME:
         raise UnikernelError(f"{readable(path)} is a name of more than {_LONGEST_NAME} bytes, which no file can have.")
     if path == f"/{TRAILER}":
@@ -196,6 +184,8 @@ class Layer:
         _check_name(clean, entry)
         if not all(0 <= number <= _LARGEST_ID for number in entry.owner):
             raise UnikernelError(f"{readable(clean)} belongs to {entry.owner[0]}:{entry.owner[1]}, which no user and group can be.")
+        if not all(0 <= number <= largest for number, largest in zip(entry.device, _LARGEST_DEVICE)):
+            raise UnikernelError(f"{readable(clean)} is the device {entry.device[0]}:{entry.device[1]}, which none can be.")
         parent = posixpath.dirname(clean)
         above = self._entries.get(parent)
         if above is not None and not stat.S_ISDIR(above.mode):
@@ -283,7 +273,7 @@ class Layer:
                 entry = self._entries[path]
                 size = entry.size()
                 with entry.open() if size else io.BytesIO() as content:
-                    reader = _HashingReader(content)
+                    reader = HashingReader(content)
                     try:
                         writer.add(path[1:], entry.mode, reader, size, entry.device, entry.owner)  # type: ignore[arg-type]
                     except ValueError as error:
