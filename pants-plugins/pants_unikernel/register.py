@@ -10,7 +10,7 @@ from pants.engine.unions import UnionRule
 
 from pants_unikernel import dependency_inference, library_os_target
 from pants_unikernel.cc import register as cc
-from pants_unikernel.goals import package_image, readiness, run_image, verify_images
+from pants_unikernel.goals import package_image, publish_image, readiness, run_image, verify_images
 from pants_unikernel.subsystems import toolkit
 from pants_unikernel.target_types import UnikernelImageTarget
 from pants_unikernel.util_rules import toolchain
@@ -25,6 +25,7 @@ def rules() -> Iterable[Rule | UnionRule]:
         *cc.rules(),
         *dependency_inference.rules(),
         *package_image.rules(),
+        *publish_image.rules(),
         *readiness.rules(),
         *run_image.rules(),
         *toolchain.rules(),

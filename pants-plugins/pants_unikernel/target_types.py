@@ -7,11 +7,13 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from pants.backend.docker.registries import ALL_DEFAULT_REGISTRIES
 from pants.core.goals.package import OutputPathField
 from pants.engine.addresses import Address, UnparsedAddressInputs
 from pants.engine.target import (
     COMMON_TARGET_FIELDS,
     AsyncFieldMixin,
+    BoolField,
     Dependencies,
     DictStringToStringField,
     Field,
@@ -402,17 +404,18 @@ class UnikernelImageKernelParametersField(StringSequenceField):
 class UnikernelImageFormatsField(StringSequenceField):
     alias = "formats"
     default = ("elf",)
-    valid_choices = ("elf", "container")
+    valid_choices = ("elf", "container", "oci")
     value: tuple[str, ...]
     help = help_text(
-        """
-        What is made of the application's root file system: `elf`, the unikernel image (whatever its library OS writes), and `container`, a
-        container image of the same files.
+        f"""
+        What is made of the application's root file system: `elf`, the unikernel image (whatever its library OS writes), `container`, a
+        container image of the same files, and `oci`, the unikernel image as a package for registries and for container runtimes that boot
+        unikernels, such as urunc.
 
-        The container image is an OCI layout, the directory `NAME.container`, and `NAME.container.tar` for `docker load`. No daemon is
-        needed.
+        The container image is an OCI layout, the directory `NAME.container`, and `NAME.container.tar` for `docker load`; the package is the
+        OCI layout `NAME.oci`. No daemon is needed. `{bin_name()} publish` pushes both to registries.
 
-        Example: `formats=["elf", "container"]`
+        Example: `formats=["elf", "container", "oci"]`
         """
     )
 
@@ -437,11 +440,60 @@ class UnikernelImageLabelsField(DictStringToStringField):
     alias = "labels"
     help = help_text(
         """
-        Labels of the container image.
+        Labels of the container image and of the OCI package.
 
         Example: `labels={"org.opencontainers.image.vendor": "Example"}`
         """
     )
+
+
+class UnikernelImageRegistriesField(StringSequenceField):
+    alias = "registries"
+    default = (ALL_DEFAULT_REGISTRIES,)
+    value: tuple[str, ...]
+    help = help_text(
+        f"""
+        The registries that `{bin_name()} publish` pushes to: addresses, or aliases with `@` of those in `[docker].registries`.
+
+        By default, all configured registries with `default = true`, as for a `docker_image`.
+
+        Example: `registries=["@internal", "registry.example.com:5000"]`
+        """
+    )
+
+
+class UnikernelImageRepositoryField(StringField):
+    alias = "repository"
+    help = help_text(
+        """
+        The name of the repository in a registry, such as `"{directory}/{name}"`; `[docker].default_repository` without it.
+
+        Placeholders are `{name}`, `{directory}`, `{parent_directory}` and `{default_repository}`, as for a `docker_image`. A registry can
+        have a name of its own for the repositories in it.
+        """
+    )
+
+
+class UnikernelImageTagsField(StringSequenceField):
+    alias = "image_tags"
+    default = ("latest",)
+    value: tuple[str, ...]
+    help = help_text(
+        """
+        The tags of the OCI package in a registry. Those of the container image end with `-container`.
+
+        Placeholders are those of `repository`, `{build_args.NAME}` for a value of `[docker].build_args`, and `{pants.hash}`, which changes
+        with the image.
+
+        Example: `image_tags=["{build_args.VERSION}", "latest"]`
+        """
+    )
+
+
+class UnikernelImageSkipPushField(BoolField):
+    alias = "skip_push"
+    default = False
+    help = f"If true, `{bin_name()} publish` pushes nothing of this image."
 
 
 class UnikernelImageOutputPathField(OutputPathField):
@@ -483,6 +535,10 @@ class UnikernelImageTarget(Target):
         UnikernelImageFormatsField,
         UnikernelImageUserField,
         UnikernelImageLabelsField,
+        UnikernelImageRegistriesField,
+        UnikernelImageRepositoryField,
+        UnikernelImageTagsField,
+        UnikernelImageSkipPushField,
         UnikernelImageOutputPathField,
     )
     help = help_text(

@@ -19,6 +19,7 @@ from pants_unikernel.target_types import default_hostname, network_of
 from pants_unikernel.util_rules.library_os import LibraryOsTargets, describe_library_os
 from unikernel.image.spec import ImageSpec
 from unikernel.library_os.description import Embed, Link
+from unikernel.oci.layout import Descriptor, only_image
 from unikernel.signing.provenance import Artifact
 
 
@@ -36,6 +37,11 @@ async def built_image(path: str, digests: Iterable[Digest], inputs: Iterable[Art
     digest = await engine.merge_digests(digests)
     image = await engine.file_digest(digest, path)
     return BuiltImage(digest, path, image.serialized_bytes_length, image.fingerprint, tuple(inputs))
+
+
+async def image_of_layout(digest: Digest, path: str) -> Descriptor:
+    """Of an OCI layout with one image."""
+    return only_image(await engine.file_content(digest, f"{path}/index.json"))
 
 
 def image_spec(field_set: UnikernelImageFieldSet) -> ImageSpec:

@@ -66,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_stamp(add)
     _add_pack(add)
     _add_container(add)
+    _add_package(add)
     return parser
 
 
@@ -495,4 +496,28 @@ def _container(arguments: argparse.Namespace) -> int:
         with merged_rootfs([archive.path for archive in archives]) as rootfs:
             image = write_container(rootfs, with_usual_environment(start), settings, arguments.layout, Path(scratch))
     write_docker_archive(arguments.layout, image, settings.tag, arguments.archive)
+    return 0
+
+
+# --- an OCI package of a unikernel ----------------------------------------------------------------------------------
+
+
+def _add_package(add: Callable[..., argparse.ArgumentParser]) -> None:
+    parser = add("oci-package", _package, "Make an OCI package of an image, for container runtimes that boot unikernels.")
+    parser.add_argument("--image", type=Path, required=True)
+    parser.add_argument("--settings", type=Path, required=True, help="what the package is to say beside the image, in JSON")
+    parser.add_argument("--layout", type=Path, required=True, help="the directory to write as an OCI layout")
+    parser.add_argument("--kraftkit", type=Path, help="the directory to write as an OCI layout for KraftKit, for what that knows")
+
+
+def _package(arguments: argparse.Namespace) -> int:
+    from unikernel.oci.unikernel_package import PackageSettings, write_kraftkit_package, write_package
+
+    settings = PackageSettings.read(arguments.settings)
+    arguments.layout.parent.mkdir(parents=True, exist_ok=True)
+    with scratch_directory() as scratch:
+        write_package(arguments.image, settings, arguments.layout, Path(scratch))
+    if arguments.kraftkit:
+        with scratch_directory() as scratch:
+            write_kraftkit_package(arguments.image, settings, arguments.kraftkit, Path(scratch))
     return 0
