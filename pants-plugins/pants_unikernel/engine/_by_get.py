@@ -46,6 +46,7 @@ from pants.engine.target import (
 )
 from pants.source.source_root import SourceRootsRequest, SourceRootsResult
 
+from pants_unikernel.deployment_types import BuiltDeployment, UnikernelDeploymentFieldSet
 from pants_unikernel.image_types import (
     BuiltImage,
     BuiltLayout,
@@ -167,6 +168,10 @@ async def build_container(request: ContainerRequest) -> BuiltLayout:
 
 async def build_oci_package(request: OciPackageRequest) -> BuiltLayout:
     return await Get(BuiltLayout, OciPackageRequest, request)
+
+
+async def build_deployment(field_set: UnikernelDeploymentFieldSet) -> BuiltDeployment:
+    return await Get(BuiltDeployment, UnikernelDeploymentFieldSet, field_set)
 
 
 async def analyse_services(requests: Iterable[ServiceRequest]) -> tuple[Service, ...]:

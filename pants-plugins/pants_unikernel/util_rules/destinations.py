@@ -43,8 +43,19 @@ async def find_destinations(
     try:
         registries = list(docker.registries().get(*field_set.registries.value))
     except DockerRegistryError as error:
-        raise UnikernelBuildError(f"{field_set.address}: the `{field_set.registries.alias}` field: {error}") from error
+        raise UnikernelBuildError(
+            f"{field_set.address}: the `{field_set.registries.alias}` field: {' '.join(str(error).split())}"
+        ) from error
     return [_destination(field_set, docker, registry, context) for registry in registries]
+
+
+def registry_address(alias_or_address: str, docker: DockerOptions, origin: str) -> str:
+    """Raises UnikernelBuildError, which begins with `origin`, for an alias that there is none of."""
+    try:
+        (registry,) = docker.registries().get(alias_or_address)
+    except DockerRegistryError as error:
+        raise UnikernelBuildError(f"{origin}: {' '.join(str(error).split())}") from error
+    return registry.address
 
 
 def _destination(
