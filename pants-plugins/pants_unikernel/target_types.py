@@ -57,8 +57,9 @@ class UnikernelImageAppField(AsyncFieldMixin, StringField):
         The address of the application: any target that `{bin_name()} package` can package.
 
         It is packaged exactly as `{bin_name()} package` would, and the result is reused. Understood are a PEX (`pex_binary`), an ELF
-        program (`cc_binary`, `go_binary`, ...), and a tar or zip archive or a directory of files (`archive`, ...), for which the
-        `executable` field names the program.
+        program (`cc_binary`, `go_binary`, ...), a tar or zip archive or a directory of files (`archive`, ...), for which the
+        `executable` field names the program, and a `docker_image`: its files are the image's, and what it says of its command, environment,
+        user, working directory and ports counts where fields of this target do not say otherwise.
 
         Example: `app=":server"`
         """
@@ -79,7 +80,7 @@ class UnikernelImageExecutableField(StringField):
         The path of the program to start, inside an application that is an archive or a directory of files.
 
         The application's files are laid out from the root directory, so `"bin/server"` starts `/bin/server`. Leave it out for an
-        application that is one program or a PEX.
+        application that is one program or a PEX. For a `docker_image`, it takes the place of its ENTRYPOINT, without its CMD.
         """
     )
 
@@ -127,7 +128,7 @@ class UnikernelImageArgsField(StringSequenceField):
     alias = "args"
     help = help_text(
         """
-        Arguments for the application, after those that it is packaged with.
+        Arguments for the application, after those that it is packaged with; in place of the CMD of a `docker_image`.
 
         Example: `args=["--port", "8080"]`
         """
@@ -155,14 +156,17 @@ class UnikernelImageEnvField(DictStringToStringField):
 
 class UnikernelImageWorkingDirectoryField(StringField):
     alias = "working_directory"
-    default = "/"
-    value: str
-    help = "The directory that the application starts in, as an absolute path inside the image."
+    help = help_text(
+        """
+        The directory that the application starts in, as an absolute path inside the image. Without it: that of a `docker_image`, and `/` for
+        other applications.
+        """
+    )
 
     @classmethod
-    def compute_value(cls, raw_value: str | None, address: Address) -> str:
-        value = super().compute_value(raw_value, address) or cls.default
-        if not value.startswith("/"):
+    def compute_value(cls, raw_value: str | None, address: Address) -> str | None:
+        value = super().compute_value(raw_value, address)
+        if value is not None and not value.startswith("/"):
             raise _invalid(cls, address, f"{value!r} is no absolute path")
         return value
 
@@ -334,7 +338,7 @@ class UnikernelImagePortsField(StringSequenceField):
     default = ()
     help = help_text(
         """
-        The ports that the application listens on. `"8080"` is forwarded from the same port of the host when the image is run,
+        The ports that the application listens on; without them, those that a `docker_image` exposes. `"8080"` is forwarded from the same port of the host when the image is run,
         `"8080:80"` from the host's 8080 to the image's 80, and `/udp` at the end makes it UDP.
 
         Example: `ports=["8080:80", "53/udp"]`
@@ -431,7 +435,8 @@ class UnikernelImageUserField(StringField):
     alias = "user"
     help = help_text(
         """
-        The user that a container of the application runs as, such as `"1000:1000"`; root without it. A unikernel has no users.
+        The user that the application runs as, such as `"1000:1000"`, or a name that the image's own /etc/passwd knows. Without it: that of a
+        `docker_image`, and root for other applications. A unikernel with another library OS than Linux has no users.
         """
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -42,6 +43,10 @@ from unikernel.oci.layout import Descriptor
 from unikernel.signing.files import paths_beside, signatures_path
 
 
+# What is written beside an image, by its ending.
+_BESIDE = (".container", ".json", ".kraftkit", ".oci")
+
+
 @dataclass(frozen=True)
 class BuiltUnikernelImage(BuiltPackageArtifact):
     """The image among the artifacts of a package. `key` is the fingerprint of the one that signed it, if it is signed."""
@@ -64,14 +69,22 @@ class BuiltOciLayout(BuiltPackageArtifact):
 
 @dataclass(frozen=True)
 class DeclaredOutputPaths:
-    """The images by the `output_path` that they declare."""
+    """The images by the `output_path` that they declare, without its ending: what is written beside an image has others."""
 
     addresses: FrozenDict[str, tuple[str, ...]]
 
     def check(self, field_set: UnikernelImageFieldSet) -> None:
-        """Raises UnikernelBuildError when another image is written to the same path, as with `parametrize`."""
+        """Raises UnikernelBuildError when another image is written to the same path, as with `parametrize`, or what is beside this one."""
         path = field_set.output_path.value
-        addresses = self.addresses.get(path, ()) if path else ()
+        if not path:
+            return
+        name, ending = os.path.splitext(path)
+        if ending in _BESIDE:
+            raise UnikernelBuildError(
+                f"{field_set.address}: the `{field_set.output_path.alias}` field is {path!r}, where what is beside the image is written: end "
+                f"it with another word than {ending}, such as .elf."
+            )
+        addresses = self.addresses.get(name, ())
         if len(addresses) > 1:
             raise UnikernelBuildError(
                 f"{' and '.join(addresses)} {'both' if len(addresses) == 2 else 'all'} are written to {path}: give each its own "
@@ -86,7 +99,7 @@ async def find_declared_output_paths(all_targets: AllTargets) -> DeclaredOutputP
         if UnikernelImageFieldSet.is_applicable(target):
             path = UnikernelImageFieldSet.create(target).output_path.value
             if path:
-                addresses.setdefault(path, []).append(str(target.address))
+                addresses.setdefault(os.path.splitext(path)[0], []).append(str(target.address))
     return DeclaredOutputPaths(FrozenDict({path: tuple(sorted(found)) for path, found in addresses.items()}))
 
 
