@@ -66,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_stamp(add)
     _add_pack(add)
     _add_container(add)
+    _add_deploy_manifests(add)
     return parser
 
 
@@ -495,4 +496,21 @@ def _container(arguments: argparse.Namespace) -> int:
         with merged_rootfs([archive.path for archive in archives]) as rootfs:
             image = write_container(rootfs, with_usual_environment(start), settings, arguments.layout, Path(scratch))
     write_docker_archive(arguments.layout, image, settings.tag, arguments.archive)
+    return 0
+
+
+# --- deployment manifests -----------------------------------------------------------------------------------------
+
+
+def _add_deploy_manifests(add: Callable[..., argparse.ArgumentParser]) -> None:
+    parser = add("deploy-manifests", _deploy_manifests, "Write what runs a service in a cluster, as a container or as a unikernel.")
+    parser.add_argument("--workload", type=Path, required=True, help="what the service is to be in a cluster, in JSON")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIRECTORY")
+
+
+def _deploy_manifests(arguments: argparse.Namespace) -> int:
+    from unikernel.deploy.manifests import write_manifests
+    from unikernel.deploy.workload import Workload
+
+    write_manifests(Workload.read(arguments.workload), arguments.output)
     return 0
