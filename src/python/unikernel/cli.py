@@ -67,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_pack(add)
     _add_container(add)
     _add_package(add)
+    _add_deploy_manifests(add)
     return parser
 
 
@@ -520,4 +521,21 @@ def _package(arguments: argparse.Namespace) -> int:
     if arguments.kraftkit:
         with scratch_directory() as scratch:
             write_kraftkit_package(arguments.image, settings, arguments.kraftkit, Path(scratch))
+    return 0
+
+
+# --- deployment manifests -----------------------------------------------------------------------------------------
+
+
+def _add_deploy_manifests(add: Callable[..., argparse.ArgumentParser]) -> None:
+    parser = add("deploy-manifests", _deploy_manifests, "Write what runs a service in a cluster, as a container or as a unikernel.")
+    parser.add_argument("--workload", type=Path, required=True, help="what the service is to be in a cluster, in JSON")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIRECTORY")
+
+
+def _deploy_manifests(arguments: argparse.Namespace) -> int:
+    from unikernel.deploy.manifests import write_manifests
+    from unikernel.deploy.workload import Workload
+
+    write_manifests(Workload.read(arguments.workload), arguments.output)
     return 0

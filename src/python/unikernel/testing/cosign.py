@@ -9,9 +9,10 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from unikernel.testing.debian import unpacked_package
+
 # The first release of Debian that has it. It is a static program, which runs on older ones too.
 _RELEASE = "trixie"
-_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 # Attestation (as the names of files have it) -> what cosign calls its type.
 ATTESTATIONS = {"intoto": "slsaprovenance1", "spdx.intoto": "spdxjson", "cdx.intoto": "cyclonedx"}
 # What `cosign` needs to know of Sigstore's public services, when none of them is used: otherwise it asks them.
@@ -21,36 +22,7 @@ _EMPTY_TRUSTED_ROOT = '{"mediaType": "application/vnd.dev.sigstore.trustedroot+j
 @functools.cache
 def cosign() -> str:
     """The path of the program, downloaded once in this process if need be."""
-    return shutil.which("cosign") or str(_download(Path(tempfile.mkdtemp(prefix="cosign-"))))
-
-
-def _download(directory: Path) -> Path:
-    """From the mirror of Debian that this machine uses, without installing anything on it."""
-    for name in ("lists/partial", "cache/archives/partial", "package"):
-        (directory / name).mkdir(parents=True)
-    sources = directory / "sources.list"
-    sources.write_text(f"deb [signed-by={_KEYRING}] {_mirror()} {_RELEASE} main\n")
-    options = {
-        "Dir::Etc::sourcelist": sources,
-        "Dir::Etc::sourceparts": "-",
-        "Dir::State::lists": directory / "lists",
-        "Dir::Cache": directory / "cache",
-        "APT::Sandbox::User": "root",
-    }
-    apt_get = ["apt-get", "--quiet=2", *(f"--option={name}={value}" for name, value in options.items())]
-    subprocess.run([*apt_get, "update"], check=True)
-    subprocess.run([*apt_get, "download", "cosign"], cwd=directory, check=True)
-    [package] = directory.glob("cosign_*.deb")
-    subprocess.run(["dpkg-deb", "--extract", str(package), str(directory / "package")], check=True)
-    return directory / "package/usr/bin/cosign"
-
-
-def _mirror() -> str:
-    """The archive of the running release: not that of its security updates."""
-    command = ["apt-get", "indextargets", "--format", "$(REPO_URI) $(LABEL) $(COMPONENT)"]
-    printed = subprocess.run(command, stdout=subprocess.PIPE, check=True, encoding="utf-8").stdout
-    mirrors = {line.split()[0] for line in printed.splitlines() if line.split()[1:] == ["Debian", "main"]}
-    return min(mirrors)
+    return shutil.which("cosign") or str(unpacked_package("cosign", _RELEASE) / "usr/bin/cosign")
 
 
 def run_cosign(*arguments: str) -> subprocess.CompletedProcess[str]:
