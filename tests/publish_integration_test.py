@@ -217,12 +217,12 @@ def test_manifests_name_what_is_pushed_and_one_line_moves_a_service(
 def test_deploying_publishes_and_applies(project: PantsProject, tmp_path: Path, published: dict[str, dict[str, Any]]) -> None:
     """There is no cluster here: what stands for kubectl shows what it is given."""
     tool = tmp_path / "kubectl"
-    tool.write_text(f'#!/bin/sh\necho "applied: $@"\ngrep -rho "image: .*" "${{2#--kustomize=}}"\n')
+    tool.write_text('#!/bin/sh\necho "applied: $@"\ngrep -rho "image: .*" "${3#--kustomize=}"\n')
     tool.chmod(0o755)
     path = f"{tmp_path}:{project.environment['PATH']}"
     printed = project.succeed("experimental-deploy", "app:moved", environment={"PATH": path})
     assert "app/unikernel:latest published" in printed
-    assert "applied: apply --kustomize=app/moved" in printed
+    assert "applied: apply --server-side --kustomize=app/moved" in printed
     assert f"image: {published['oci']['image']}" in printed
     assert "app:moved deployed" in printed
 

@@ -135,7 +135,8 @@ async def deploy(field_set: UnikernelDeploymentFieldSet) -> DeployProcess:
     if kubectl.first_path is None:
         raise UnikernelBuildError(f"{field_set.address}: kubectl, which applies its manifests, is not on {path}: install it.")
     process = Process(
-        [kubectl.first_path.path, "apply", f"--kustomize={built.path}"],
+        # Without --server-side, ports of one number for TCP and UDP become one.
+        [kubectl.first_path.path, "apply", "--server-side", f"--kustomize={built.path}"],
         description=f"Apply the manifests of {field_set.address}",
         input_digest=built.digest,
         env=environment,
