@@ -73,10 +73,9 @@ def publish(root: Path, repositories: Sequence[Repository], tags: Sequence[str],
     contents = LayoutContents(root)
     for image in contents.images:
         check_tags(_tags(image, tags))
-    published = []
-    for repository in dict.fromkeys(repositories):
-        published += _Publisher(contents, repository, skopeo).publish(tags)
-    return published
+    # What is wrong with the credentials for one is said before anything is sent to another.
+    publishers = [_Publisher(contents, repository, skopeo) for repository in dict.fromkeys(repositories)]
+    return [image for publisher in publishers for image in publisher.publish(tags)]
 
 
 def write_result(published: Sequence[Published], output: Path) -> None:

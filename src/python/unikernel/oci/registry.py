@@ -316,6 +316,8 @@ def _opener(repository: Repository) -> urllib.request.OpenerDirector:
 def _tls(repository: Repository) -> ssl.SSLContext:
     """Trusts what skopeo trusts: the machine's authorities ($SSL_CERT_FILE counts) and those that are there for this registry."""
     context = ssl.create_default_context()
+    # Python's default since 3.13: it refuses what many private authorities sign, which skopeo takes.
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     if repository.is_local:
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     directories = (Path(os.path.expanduser(parent)) / repository.host for parent in _CERTIFICATES)
