@@ -171,8 +171,8 @@ def test_what_is_not_published_says_why(project: PantsProject, target: str, expe
         ({"image_tags": ["{no}"]}, "bad:bad: the `image_tags` field is '{no}'"),
         ({"image_tags": ["a b"]}, "bad:bad: the `image_tags` field: 'a b-container' is no tag"),
         ({"repository": "{build_args.NONE}"}, "bad:bad: the `repository` field is '{build_args.NONE}'"),
-        ({"repository": "a//b"}, "bad:bad: the `repository` field: 'a//b' is no name of a repository"),
-        ({"registries": ["not a host"]}, "begins with a registry's address"),
+        ({"repository": "a//b"}, "/a//b' names no repository: 'a//b' is not made of a-z"),
+        ({"registries": ["not a host"]}, "'not a host' is no host"),
         ({"formats": ["container"]}, "name elf, and each other format once"),
     ],
 )

@@ -110,7 +110,7 @@ async def _push_process(
             "publish",
             f"--layout={layout}",
             *([f"--signatures={signatures}"] if signatures else []),
-            f"--repository={push.destination.repository}",
+            f"--to={push.destination.repository}",
             *(f"--tag={tag}" for tag in push.tags),
             f"--skopeo={skopeo}",
         ],

@@ -17,7 +17,7 @@ from pants.util.value_interpolation import InterpolationContext, InterpolationEr
 from pants_unikernel import engine
 from pants_unikernel.image_types import UnikernelImageFieldSet
 from pants_unikernel.util_rules.failures import UnikernelBuildError, errors_of
-from unikernel.oci.names import check_repository, check_tag
+from unikernel.oci.repository import Repository, check_tags
 
 # To the tags of an image's OCI package, for what else is made of it.
 CONTAINER_SUFFIX, KRAFTKIT_SUFFIX = "-container", "-kraftkit"
@@ -71,13 +71,13 @@ def _destination(
         text, origin = default, "[docker].default_repository"
     repository = f"{registry.address}/{_format(text, context, field_set, origin).lower()}"
     with errors_of(origin):
-        check_repository(repository)
+        Repository.parse(repository)
     tags = []
     origin = f"{field_set.address}: the `{field_set.image_tags.alias}` field"
     for template in (*field_set.image_tags.value, *registry.extra_image_tags):
         tag = _format(template, context, field_set, origin)
         with errors_of(origin):
-            check_tag(tag + CONTAINER_SUFFIX)
+            check_tags([tag + CONTAINER_SUFFIX])
         tags.append(tag)
     skipped = f"by `skip_push` of the registry {registry.alias or registry.address}" if registry.skip_push else ""
     return Destination(repository, tuple(dict.fromkeys(tags)), skipped)

@@ -1,4 +1,4 @@
-"""The command `unikernel`. What people use: `inspect`, `verify` and `run`. The other commands are the steps of a build, one a process."""
+"""The command `unikernel`. What people use: `inspect`, `verify`, `run` and `publish`. The other commands are the steps of a build, one a process."""
 
 from __future__ import annotations
 
@@ -68,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_container(add)
     _add_package(add)
     _add_deploy_manifests(add)
+    _add_publish(add)
     return parser
 
 
@@ -538,4 +539,36 @@ def _deploy_manifests(arguments: argparse.Namespace) -> int:
     from unikernel.deploy.workload import Workload
 
     write_manifests(Workload.read(arguments.workload), arguments.output)
+    return 0
+
+
+# --- publishing ---------------------------------------------------------------------------------------------------
+
+
+def _add_publish(add: Callable[..., argparse.ArgumentParser]) -> None:
+    parser = add("publish", _publish, "Push a packaged OCI layout, with its signatures, to registries: see docs/publish.md.")
+    parser.add_argument("--layout", type=Path, required=True, help="the directory that was packaged")
+    parser.add_argument("--signatures", type=Path, metavar="LAYOUT", help="where what is signed of it is, if not in the layout itself")
+    parser.add_argument(
+        "--to", action="append", required=True, metavar="HOST[:PORT]/REPOSITORY", help="where to push it (repeatable)"
+    )
+    parser.add_argument("--tag", action="extend", nargs="+", required=True, help="a tag for it (repeatable)")
+    parser.add_argument(
+        "--skopeo", default="skopeo", metavar="PATH", help="the program that sends images; the one on PATH by default"
+    )
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write what was published, in JSON")
+
+
+def _publish(arguments: argparse.Namespace) -> int:
+    from unikernel.oci.publish import publish, write_result
+    from unikernel.oci.repository import Repository
+
+    if arguments.output:
+        arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    repositories = [Repository.parse(text) for text in arguments.to]
+    published = publish(arguments.layout, repositories, arguments.tag, arguments.skopeo, arguments.signatures)
+    if arguments.output:
+        write_result(published, arguments.output)
+    for image in published:
+        print(image.to_text())
     return 0

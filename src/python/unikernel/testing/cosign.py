@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import os
-import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from unikernel.testing.debian import unpacked_package
+from unikernel.testing.debian_package import program
 
 # The first release of Debian that has it. It is a static program, which runs on older ones too.
 _RELEASE = "trixie"
@@ -19,25 +19,31 @@ ATTESTATIONS = {"intoto": "slsaprovenance1", "spdx.intoto": "spdxjson", "cdx.int
 _EMPTY_TRUSTED_ROOT = '{"mediaType": "application/vnd.dev.sigstore.trustedroot+json;version=0.1"}\n'
 
 
-@functools.cache
 def cosign() -> str:
-    """The path of the program, downloaded once in this process if need be."""
-    return shutil.which("cosign") or str(unpacked_package("cosign", _RELEASE) / "usr/bin/cosign")
+    """The path of the program."""
+    return program("cosign", release=_RELEASE)
 
 
-def run_cosign(*arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {"HOME": os.environ.get("HOME", "/"), "PATH": os.environ.get("PATH", os.defpath)}
+def run_cosign(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {"HOME": os.environ.get("HOME", "/"), "PATH": os.environ.get("PATH", os.defpath), **variables}
     return subprocess.run(
         [cosign(), *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", env=environment
     )
 
 
+@contextmanager
+def trusted_root() -> Iterator[Path]:
+    """The file of an empty one: what is verified by a key only."""
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        file.write(_EMPTY_TRUSTED_ROOT)
+        file.flush()
+        yield Path(file.name)
+
+
 def verify_blob(image: Path, key: Path) -> subprocess.CompletedProcess[str]:
-    with tempfile.NamedTemporaryFile("w", suffix=".json") as trusted_root:
-        trusted_root.write(_EMPTY_TRUSTED_ROOT)
-        trusted_root.flush()
+    with trusted_root() as root:
         options = [f"--key={key}", f"--bundle={image}.sigstore.json", "--new-bundle-format"]
-        options += ["--insecure-ignore-tlog", f"--trusted-root={trusted_root.name}"]
+        options += ["--insecure-ignore-tlog", f"--trusted-root={root}"]
         return run_cosign("verify-blob", *options, str(image))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 import kubernetes_validate
 
-from unikernel.testing.debian import unpacked_package
+from unikernel.testing.debian_package import program
 
 # The oldest that the package has schemas for, and the newest.
 VERSIONS = ("1.25", kubernetes_validate.latest_version())
@@ -31,7 +30,7 @@ def kubernetes_complaint(document: Mapping[str, Any], version: str = VERSIONS[-1
 @functools.cache
 def kubectl() -> str:
     """The path of the program, downloaded once in this process if need be."""
-    return shutil.which("kubectl") or str(unpacked_package("kubernetes-client", _RELEASE) / "usr/bin/kubectl")
+    return program("kubectl", "kubernetes-client", _RELEASE)
 
 
 def kustomized(directory: Path) -> subprocess.CompletedProcess[str]:
