@@ -21,8 +21,11 @@ _SIGNED = SignedImage(Descriptor(MANIFEST, _DIGEST, 500), "hello", ["example.com
 
 
 def _key(kind: str = "ecdsa") -> PrivateKey:
-    key = ec.generate_private_key(ec.SECP256R1()) if kind == "ecdsa" else ed25519.Ed25519PrivateKey.generate()
-    return PrivateKey(PublicKey.of(key.public_key(), "it"), key)
+    if kind == "ed25519":
+        ed25519_key = ed25519.Ed25519PrivateKey.generate()
+        return PrivateKey(PublicKey.of(ed25519_key.public_key(), "it"), ed25519_key)
+    ecdsa_key = ec.generate_private_key(ec.SECP256R1())
+    return PrivateKey(PublicKey.of(ecdsa_key.public_key(), "it"), ecdsa_key)
 
 
 def _nothing(path: str) -> bytes | None:
