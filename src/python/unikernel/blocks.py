@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from typing import Any, BinaryIO, Protocol
 
 _BLOCK = 1 << 20
@@ -27,6 +28,28 @@ class HashingWriter:
         if self._destination is not None:
             self._destination.write(data)
         return len(data)
+
+
+class Part(io.RawIOBase):
+    """`size` bytes of a file from `start`, to read from front to back. The file stays open; nothing else may read it meanwhile."""
+
+    def __init__(self, file: BinaryIO, start: int, size: int) -> None:
+        self._file = file
+        self._left = size
+        file.seek(start)
+
+    def read(self, size: int = -1) -> bytes:
+        block = self._file.read(self._left if size < 0 else min(size, self._left))
+        self._left -= len(block)
+        return block
+
+
+class OwnPart(Part):
+    """One that closes its file with itself."""
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
 def copy_bytes(source: BinaryIO, destination: Writer, size: int) -> int:

@@ -491,10 +491,10 @@ def _container(arguments: argparse.Namespace) -> int:
     from unikernel.rootfs.merge import merged_rootfs
 
     spec = ImageSpec.read(arguments.spec)
-    settings = ContainerSettings.read(arguments.settings, spec)
     arguments.layout.parent.mkdir(parents=True, exist_ok=True)
     with scratch_directory() as scratch:
-        start, archives = start_and_archives(spec, arguments.layer, Path(scratch))
+        spec, start, archives = start_and_archives(spec, arguments.layer, Path(scratch))
+        settings = ContainerSettings.read(arguments.settings, spec)
         with merged_rootfs([archive.path for archive in archives]) as rootfs:
             image = write_container(rootfs, with_usual_environment(start), settings, arguments.layout, Path(scratch))
     write_docker_archive(arguments.layout, image, settings.tag, arguments.archive)

@@ -31,6 +31,7 @@ def describe(manifest: Manifest, image: Path) -> str:
         ("arguments", shlex.join(manifest.start.arguments)),
         *(("environment", variable) for variable in manifest.start.environment),
         ("working directory", manifest.start.working_directory),
+        ("user", manifest.start.user),
         ("memory", format_size(manifest.memory_bytes)),
         ("CPUs", str(manifest.cpus)),
         ("network", _network(manifest)),

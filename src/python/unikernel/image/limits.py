@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from unikernel.errors import UnikernelError
 from unikernel.image.spec import format_size
 from unikernel.library_os.description import LibraryOs
-from unikernel.rootfs.layer import LayerIndex
+from unikernel.rootfs.layer import LayerIndex, readable
 
 # KERNEL_IMAGE_SIZE (512 MiB, arch/x86/include/asm/page_64_types.h) less the kernel itself with its alignment: 460 MB linked and
 # booted, 520 MB did not.
@@ -27,16 +28,32 @@ _MEMORY_STEP = 64 * 2**20
 def check_needs(indexes: Sequence[LayerIndex]) -> None:
     """Raises UnikernelError when a shared library or a loader that a layer needs is in none of them."""
     paths = {entry.path for index in indexes for entry in index.entries}
-    # A needed name may be a path.
+    # A needed name may be a path, and a path that leads through links is provided by that name.
     provided = paths | {soname for index in indexes for soname in index.provides}
     missing = sorted(
         {(soname, path) for index in indexes for soname, path in index.needs.items() if soname not in provided}
-        | {(program, path) for index in indexes for program, path in index.programs.items() if program not in paths}
+        | {(program, path) for index in indexes for program, path in index.programs.items() if program not in provided}
     )
     if missing:
         raise UnikernelError(
             "The image lacks shared libraries: " + "; ".join(f"{path} needs {name}" for name, path in missing) + "."
         )
+
+
+def check_kinds(indexes: Sequence[LayerIndex]) -> None:
+    """Raises UnikernelError when a layer has a file or a link where one below it has a directory with something in it: the kernel, which
+    lays one over the other, would stop there.
+    """
+    directories: dict[str, bool] = {}
+    for index in indexes:
+        for entry in index.entries:
+            is_directory = stat.S_ISDIR(entry.mode)
+            if not is_directory and directories.get(entry.path) and any(path.startswith(f"{entry.path}/") for path in directories):
+                raise UnikernelError(
+                    f"{readable(entry.path)} is no directory in the {index.name} layer, and one in a layer below it: they do not go "
+                    "together."
+                )
+            directories[entry.path] = is_directory
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ def link_image(
 
     Raises UnikernelError before anything is linked when a library is missing or the rootfs fits neither memory nor kernel.
     """
-    start, archives = start_and_archives(spec, layers, scratch)
+    spec, start, archives = start_and_archives(spec, layers, scratch)
     archives.append(_configuration_archive(spec, start, init, scratch))
     indexes = [archive.index for archive in archives]
     check_linkable(indexes)
@@ -96,6 +96,7 @@ def init_configuration(spec: ImageSpec, start: Start) -> bytes:
     records += [("arg", argument) for argument in start.arguments]
     records += [("env", variable) for variable in start.environment]
     records += [("workdir", start.working_directory), ("hostname", spec.hostname)]
+    records += [("user", start.user)] if start.user else []
     records += [("network", spec.network.mode)]
     if spec.network.mode == "static":
         records += [("address", spec.network.address)]

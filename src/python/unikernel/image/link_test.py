@@ -3,12 +3,14 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
 
 from unikernel.elf import read_elf_file
 from unikernel.errors import UnikernelError
+from unikernel.image.inspect import describe
 from unikernel.image.link import (
     init_configuration,
     link_image,
@@ -56,6 +58,11 @@ def test_the_configuration_of_pid_1_without_an_address() -> None:
     records = init_configuration(ImageSpec("image"), _start(arguments=["ü"], environment=[])).split(b"\0")
     assert records == [b"exec=/app/a", "arg=ü".encode(), b"workdir=/", b"hostname=image", b"network=dhcp", b""]
     assert b"hostname=" + b"i" * 64 + b"\0" in init_configuration(ImageSpec("i" * 100), _start())
+
+
+def test_the_configuration_of_pid_1_names_who_runs_the_application() -> None:
+    records = init_configuration(ImageSpec("image"), _start(user="1000:50")).split(b"\0")
+    assert records.count(b"user=1000:50") == 1
 
 
 @pytest.mark.parametrize(
@@ -141,6 +148,14 @@ def test_an_image_is_linked_with_its_archives_its_command_line_and_its_manifest(
     assert {"dev/console", "app/hello", ".unikernel/init", ".unikernel/config"} <= set(paths)
     digests = "".join(f"{layer.sha256}\n" for layer in manifest.rootfs.layers)
     assert manifest.rootfs.sha256 == hashlib.sha256(digests.encode()).hexdigest()
+
+
+def test_a_user_is_in_the_manifest_by_numbers(tmp_path: Path) -> None:
+    image = link_small_image(tmp_path, small_kit(tmp_path), "image", ImageSpec("hello", user="nobody"))
+    manifest = read_manifest(tmp_path / "image")
+    assert manifest.start.user == "65534:65534"
+    assert b"user=65534:65534\0" in image
+    assert re.search(r"^user +65534:65534$", describe(manifest, tmp_path / "image"), re.MULTILINE)
 
 
 def test_a_kit_of_another_version_is_refused(tmp_path: Path) -> None:

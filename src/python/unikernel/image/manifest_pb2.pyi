@@ -79,16 +79,18 @@ class Layer(_message.Message):
     def __init__(self, name: _Optional[str] = ..., sha256: _Optional[str] = ..., size: _Optional[int] = ...) -> None: ...
 
 class Start(_message.Message):
-    __slots__ = ("program", "arguments", "environment", "working_directory")
+    __slots__ = ("program", "arguments", "environment", "working_directory", "user")
     PROGRAM_FIELD_NUMBER: _ClassVar[int]
     ARGUMENTS_FIELD_NUMBER: _ClassVar[int]
     ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
     WORKING_DIRECTORY_FIELD_NUMBER: _ClassVar[int]
+    USER_FIELD_NUMBER: _ClassVar[int]
     program: str
     arguments: _containers.RepeatedScalarFieldContainer[str]
     environment: _containers.RepeatedScalarFieldContainer[str]
     working_directory: str
-    def __init__(self, program: _Optional[str] = ..., arguments: _Optional[_Iterable[str]] = ..., environment: _Optional[_Iterable[str]] = ..., working_directory: _Optional[str] = ...) -> None: ...
+    user: str
+    def __init__(self, program: _Optional[str] = ..., arguments: _Optional[_Iterable[str]] = ..., environment: _Optional[_Iterable[str]] = ..., working_directory: _Optional[str] = ..., user: _Optional[str] = ...) -> None: ...
 
 class Network(_message.Message):
     __slots__ = ("mode", "address", "gateway", "nameservers", "hostname")

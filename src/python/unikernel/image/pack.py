@@ -62,7 +62,9 @@ def pack_image(spec: ImageSpec, packer: Packer, *, layers: Sequence[Path], outpu
     Raises UnikernelError when a library is missing, the rootfs does not fit the memory, or the library OS's tool fails.
     """
     library_os = packer.library_os
-    start, archives = start_and_archives(spec, layers, scratch, is_whole=packer.method.rootfs is not RootfsForm.PROGRAM)
+    spec, start, archives = start_and_archives(
+        spec, layers, scratch, is_whole=packer.method.rootfs is not RootfsForm.PROGRAM, has_users=False
+    )
     if library_os.command_line.environment:
         start = with_usual_environment(start)
     _check_start(library_os, spec, start)

@@ -85,6 +85,11 @@ def test_a_kernel_with_a_root_file_system_beside_it(tmp_path: Path) -> None:
     assert again.read_bytes() == image.read_bytes()
 
 
+def test_there_are_no_users(tmp_path: Path) -> None:
+    image = _pack(tmp_path, _UNIKRAFT, {"kernel": tiny_program(tmp_path / "kernel")}, replace(_SPEC, user="nobody"))
+    assert read_manifest(image).start.user == ""
+
+
 def test_a_disk_that_a_tool_makes(tmp_path: Path) -> None:
     tool = 'for last; do :; done; { echo "$@" | sed "s/ [^ ]*$//"; cat; } > $last; echo noise'
     image = _pack(tmp_path, _NANOS, _nanos_inputs(tmp_path, tool), name="image.img")

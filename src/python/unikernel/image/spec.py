@@ -123,7 +123,9 @@ def _ipv4(text: str, name: str) -> ipaddress.IPv4Address:
 class ImageSpec:
     """`memory` is in bytes; None lets the link step choose. `inputs` are further inputs for the manifest: name -> SHA-256 (hex).
 
-    `environment` is merged over what the application's layer asks for; `arguments` are appended to its command.
+    `environment` is merged over what the application's layer asks for; `arguments` are appended to its command. What is left open
+    (`ports`, `arguments`, `working_directory`, `user`) is as the application's layer says: see image/layers.py. `user` is a name or
+    number, with a group after a colon, if need be ("1000", "1000:1000", "app", "app:staff").
     """
 
     name: str
@@ -136,7 +138,8 @@ class ImageSpec:
     ports: tuple[Port, ...] = ()
     arguments: tuple[str, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
-    working_directory: str = "/"
+    working_directory: str | None = None
+    user: str = ""
     timezone: str | None = None
     kernel_parameters: tuple[str, ...] = ()
     inputs: dict[str, str] = field(default_factory=dict)

@@ -48,12 +48,15 @@ class ContainerSettings:
 
     @classmethod
     def read(cls, path: Path, spec: ImageSpec) -> ContainerSettings:
-        """From a JSON document with `tag`, `user` and `labels`; the rest is the unikernel's. Raises UnikernelError."""
+        """From a JSON document with `tag`, `user` and `labels`; the rest is the unikernel's, as is the user, if the document has none.
+        Raises UnikernelError.
+        """
         try:
             document: dict[str, Any] = json.loads(path.read_text())
             ports = [f"{port.guest_port}/{port.protocol}" for port in spec.ports]
+            document["user"] = document.get("user") or spec.user
             return cls(spec.name, spec.machine, ports=ports, **document)
-        except (TypeError, ValueError) as error:
+        except (AttributeError, TypeError, ValueError) as error:
             raise UnikernelError(f"{path} does not describe a container image: {error}.") from error
 
 
@@ -126,7 +129,7 @@ def write_layer(entries: Mapping[str, MergedEntry], path: Path) -> str:
     """Writes the entries as a compressed tar archive; returns the digest of the archive before compression ("sha256:" and hex)."""
     with path.open("wb") as stream, gzip.GzipFile(filename="", mode="wb", fileobj=stream, compresslevel=6, mtime=0) as compressed:
         hashing = HashingWriter(compressed)
-        with tarfile.open(fileobj=cast(IO[bytes], hashing), mode="w|", format=tarfile.PAX_FORMAT) as archive:
+        with tarfile.open(fileobj=cast(IO[bytes], hashing), mode="w|", format=tarfile.PAX_FORMAT, encoding="utf-8") as archive:
             for name, entry in entries.items():
                 _add(archive, name[1:], entry)
     return f"sha256:{hashing.sha256.hexdigest()}"
@@ -136,6 +139,7 @@ def _add(archive: tarfile.TarFile, name: str, entry: MergedEntry) -> None:
     member = tarfile.TarInfo(name)
     member.mode = stat.S_IMODE(entry.mode)
     member.mtime = MODIFICATION_TIME
+    member.uid, member.gid = entry.owner
     if stat.S_ISDIR(entry.mode):
         member.type = tarfile.DIRTYPE
         archive.addfile(member)

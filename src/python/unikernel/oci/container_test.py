@@ -4,9 +4,11 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import stat
 import tarfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -165,12 +167,33 @@ def test_a_layout_is_not_written_over(tmp_path: Path) -> None:
         write_container(rootfs, _START, _SETTINGS, root, tmp_path)
 
 
+def test_owners_and_odd_names_are_kept(tmp_path: Path) -> None:
+    odd = os.fsdecode(b"/home/latin-\xe9")
+    layer = Layer("application")
+    layer.add_directory("/home", 0o700, (1000, 1001))
+    layer.add_symlink("/home/link", odd, (1000, 0))
+    layer.add_bytes(odd, b"content")
+    layer.write(tmp_path / "application.cpio", LayerIndex("application", []))
+    (tmp_path / "scratch").mkdir()
+    with merged_rootfs([tmp_path / "application.cpio"]) as rootfs:
+        write_container(rootfs, _START, _SETTINGS, tmp_path / "layout", tmp_path / "scratch")
+    content = gzip.decompress(_read(tmp_path / "layout", _manifest(tmp_path / "layout")["layers"][0]))
+    with tarfile.open(fileobj=io.BytesIO(content), encoding="utf-8") as archive:
+        members = {member.name: (member.uid, member.gid, member.linkname) for member in archive}
+    assert members == {"home": (1000, 1001, ""), "home/link": (1000, 0, odd), odd[1:]: (0, 0, "")}
+
+
 def test_settings_are_read_from_a_document(tmp_path: Path) -> None:
     path = tmp_path / "container.json"
     path.write_text(json.dumps({"tag": "a/b:latest", "user": "app", "labels": {"a": "b"}}))
     spec = ImageSpec("image", ports=(Port(80, 8080), Port(53, 53, "udp")))
     settings = ContainerSettings.read(path, spec)
     assert settings == ContainerSettings("image", "x86_64", "a/b:latest", ["80/tcp", "53/udp"], "app", {"a": "b"})
+    path.write_text("{}")
+    assert ContainerSettings.read(path, replace(spec, user="1000:1000")).user == "1000:1000"
+    path.write_text("[]")
+    with pytest.raises(UnikernelError, match="does not describe a container image"):
+        ContainerSettings.read(path, spec)
     path.write_text('{"colour": "red"}')
     with pytest.raises(UnikernelError, match="does not describe a container image: .*colour"):
         ContainerSettings.read(path, spec)

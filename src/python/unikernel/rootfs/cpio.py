@@ -25,18 +25,21 @@ MODIFICATION_TIME = 315532800
 LARGEST_FILE = 2**32 - 1
 PAGE = 4096
 _HEADER = 110
+# Numbers of user and group.
+ROOT = (0, 0)
 # PATH_MAX, with the NUL: the kernel skips an entry with a longer name.
 _LONGEST_NAME = 4096
 
 
 @dataclass(frozen=True)
 class CpioEntry:
-    """One member. `mode` holds type and permissions as in `st_mode`; `device` is (major, minor) of a device node."""
+    """One member. `mode` holds type and permissions as in `st_mode`; `device` is (major, minor) of a device node, `owner` (uid, gid)."""
 
     path: str
     mode: int
     size: int
     device: tuple[int, int] = (0, 0)
+    owner: tuple[int, int] = ROOT
 
 
 class CpioWriter:
@@ -50,7 +53,15 @@ class CpioWriter:
         self._inode = 0
         self._position = 0
 
-    def add(self, path: str, mode: int, content: BinaryIO | None = None, size: int = 0, device: tuple[int, int] = (0, 0)) -> None:
+    def add(
+        self,
+        path: str,
+        mode: int,
+        content: BinaryIO | None = None,
+        size: int = 0,
+        device: tuple[int, int] = (0, 0),
+        owner: tuple[int, int] = ROOT,
+    ) -> None:
         name = path.encode("utf-8", "surrogateescape") + b"\0"
         if size and self._aligned and stat.S_ISREG(mode):
             padding = -(self._position + _HEADER + len(name)) % PAGE
@@ -59,7 +70,7 @@ class CpioWriter:
                 self._fill(padding - padding % 4)
                 padding = 0
             name += bytes(padding)
-        self._write_header(name, mode, size, device)
+        self._write_header(name, mode, size, device, owner)
         if size:
             assert content is not None
             self._copy(path, content, size)
@@ -68,17 +79,16 @@ class CpioWriter:
     def _fill(self, size: int) -> None:
         """An entry of `size` bytes, or a page more, that changes nothing: the root directory, which is there."""
         size += PAGE if size < _HEADER + 2 else 0
-        self._write_header(_FILLER.ljust(size - _HEADER, b"\0"), stat.S_IFDIR | 0o755, 0, (0, 0))
+        self._write_header(_FILLER.ljust(size - _HEADER, b"\0"), stat.S_IFDIR | 0o755, 0, (0, 0), ROOT)
 
-    def _write_header(self, name: bytes, mode: int, size: int, device: tuple[int, int]) -> None:
+    def _write_header(self, name: bytes, mode: int, size: int, device: tuple[int, int], owner: tuple[int, int]) -> None:
         self._inode += 1
         is_directory = stat.S_ISDIR(mode)
-        # Owner and group 0; checksum 0 (only the `crc` variant has one).
+        # Checksum 0: only the `crc` variant has one.
         numbers = (
             self._inode,
             mode,
-            0,
-            0,
+            *owner,
             2 if is_directory else 1,
             0 if name == _TRAILER_NAME else MODIFICATION_TIME,
             size,
@@ -141,7 +151,7 @@ def scan_cpio(stream: BinaryIO) -> Iterator[tuple[CpioEntry, int]]:
             raise ValueError(f"truncated archive in {name}")
         position = start + size + -size % 4
         if encoded != _FILLER:
-            yield CpioEntry(name, mode, size, (fields[9], fields[10])), start
+            yield CpioEntry(name, mode, size, (fields[9], fields[10]), (fields[2], fields[3])), start
 
 
 def read_cpio(stream: BinaryIO) -> Iterator[tuple[CpioEntry, bytes]]:

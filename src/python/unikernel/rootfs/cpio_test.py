@@ -85,6 +85,16 @@ def test_a_device_node_comes_back() -> None:
     assert read_cpio_bytes(stream.getvalue()) == [(CpioEntry("dev/null", stat.S_IFCHR | 0o666, 0, (1, 3)), b"")]
 
 
+def test_an_owner_comes_back() -> None:
+    stream = io.BytesIO()
+    writer = CpioWriter(stream)
+    writer.add("home", stat.S_IFDIR | 0o700, owner=(1000, 2**32 - 2))
+    writer.add("home/file", _FILE, io.BytesIO(b"content"), 7, owner=(0, 5))
+    writer.close()
+    read = {entry.path: entry.owner for entry, _ in read_cpio_bytes(stream.getvalue())}
+    assert read == {"home": (1000, 2**32 - 2), "home/file": (0, 5)}
+
+
 def test_names_that_are_long_or_not_utf8_come_back() -> None:
     names = ["d/" * 1500 + "deep", "grüße-日本", b"latin-\xe9".decode("utf-8", "surrogateescape")]
     read = read_cpio_bytes(_archive(*((name, _FILE, name.encode("utf-8", "surrogateescape")) for name in names)))

@@ -8,26 +8,34 @@ import json
 import os
 import posixpath
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from unikernel.blocks import HashingWriter
+from unikernel.blocks import HashingWriter, OwnPart
 from unikernel.errors import UnikernelError
-from unikernel.rootfs.cpio import LARGEST_FILE, CpioWriter
+from unikernel.rootfs.cpio import LARGEST_FILE, ROOT, TRAILER, CpioWriter
 from unikernel.sbom.component import Component
 
 INDEX_VERSION = 1
 # PATH_MAX: the kernel skips an entry with a longer name, or a link to one, without a word.
 _LONGEST_PATH = 4095
+# NAME_MAX: no file system of Linux has a longer name.
+_LONGEST_NAME = 255
+# Of a path that an error shows.
+_SHOWN = 100
+# The last number stands for none: chown(2).
+_LARGEST_ID = 2**32 - 2
 # When the kernel unpacks a layer, a directory takes the mode of its last entry: also of one that is there only as a parent.
 _PARENT_MODES = {"/root": 0o700, "/tmp": 0o1777, "/var/tmp": 0o1777}
 
 
 @dataclass(frozen=True)
 class IndexEntry:
-    """One entry of a layer as its index has it. `path` is absolute; `sha256` is there for regular files."""
+    """One entry of a layer as its index has it. `path` is absolute; `sha256` is there for regular files; `owner` is (uid, gid), where that is not
+    root.
+    """
 
     path: str
     mode: int
@@ -35,6 +43,7 @@ class IndexEntry:
     sha256: str | None = None
     target: str | None = None
     device: tuple[int, int] | None = None
+    owner: tuple[int, int] | None = None
 
 
 @dataclass
@@ -77,31 +86,40 @@ class LayerIndex:
         version = document.pop("version", None)
         if version != INDEX_VERSION:
             raise UnikernelError(f"{path} is an index of version {version}; this toolkit reads version {INDEX_VERSION}.")
-        entries = [
-            IndexEntry(**{**entry, "device": tuple(entry["device"])} if "device" in entry else entry)
-            for entry in document.pop("entries")
-        ]
+        entries = [_index_entry(entry) for entry in document.pop("entries")]
         components = [Component.of_document(component) for component in document.pop("components")]
         return cls(entries=entries, components=components, **document)
 
 
+def _index_entry(document: Mapping[str, Any]) -> IndexEntry:
+    pairs = {key: tuple(document[key]) for key in ("device", "owner") if key in document}
+    return IndexEntry(**{**document, **pairs})
+
+
 @dataclass(frozen=True)
 class _Entry:
+    """A regular file's content is `content`, or that of `source`, or the `part` of it: where that starts, and its size."""
+
     mode: int
     source: Path | None = None
     content: bytes | None = None
     device: tuple[int, int] = (0, 0)
+    owner: tuple[int, int] = ROOT
+    part: tuple[int, int] | None = None
 
     def size(self) -> int:
         if self.content is not None:
             return len(self.content)
+        if self.part is not None:
+            return self.part[1]
         return self.source.stat().st_size if self.source is not None else 0
 
     def open(self) -> BinaryIO:
         if self.content is not None:
             return io.BytesIO(self.content)
         assert self.source is not None
-        return self.source.open("rb")
+        stream = self.source.open("rb")
+        return stream if self.part is None else OwnPart(stream, *self.part)  # type: ignore[return-value]
 
 
 class _HashingReader(io.RawIOBase):
@@ -123,6 +141,32 @@ def normalise(path: str) -> str:
     if ".." in path.split("/"):
         raise UnikernelError(f"The path {path!r} leads out of the root file system.")
     return clean
+
+
+def readable(path: str) -> str:
+    """A path for people: what is no text in it is escaped, and a long one shortened."""
+    text = path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    text = "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
+def _check_name(path: str, entry: _Entry) -> None:
+    """Raises UnikernelError for a name that the kernel would skip, stop at, or fail on."""
+    longest = max(len(os.fsencode(path)), entry.size() if stat.S_ISLNK(entry.mode) else 0)
+    if longest > _LONGEST_PATH:
+        raise UnikernelError(f"{readable(path)} is a path, or links to one, of more than {_LONGEST_PATH} bytes.")
+    if len(os.fsencode(posixpath.basename(path))) > _LONGEST_NAME:
+        raise UnikernelError(f"{readable(path)} is a name of more than {_LONGEST_NAME} bytes, which no file can have.")
+    if path == f"/{TRAILER}":
+        raise UnikernelError(f"{path} is no name for a file: it would end the archive that the root file system is made of.")
+    if "\0" in path or (stat.S_ISLNK(entry.mode) and b"\0" in (entry.content or b"")):
+        raise UnikernelError(f"{readable(path)} is a name, or links to one, with a NUL character in it, which no file can have.")
+
+
+def _with_parents(path: str) -> Iterator[str]:
+    while path != "/":
+        yield path
+        path = posixpath.dirname(path)
 
 
 class Layer:
@@ -149,9 +193,9 @@ class Layer:
             raise UnikernelError(f"Two entries of the {self.name} layer want to be {clean}.")
         if entry.size() > LARGEST_FILE:
             raise UnikernelError(f"{clean} is larger than 4 GiB, which an initramfs cannot hold.")
-        longest = max(len(os.fsencode(clean)), entry.size() if stat.S_ISLNK(entry.mode) else 0)
-        if longest > _LONGEST_PATH:
-            raise UnikernelError(f"{clean[:100]}... is a path, or links to one, of more than {_LONGEST_PATH} bytes.")
+        _check_name(clean, entry)
+        if not all(0 <= number <= _LARGEST_ID for number in entry.owner):
+            raise UnikernelError(f"{readable(clean)} belongs to {entry.owner[0]}:{entry.owner[1]}, which no user and group can be.")
         parent = posixpath.dirname(clean)
         above = self._entries.get(parent)
         if above is not None and not stat.S_ISDIR(above.mode):
@@ -169,22 +213,34 @@ class Layer:
             mode = 0o755 if os.access(source, os.X_OK) else 0o644
         self._add(path, _Entry(stat.S_IFREG | mode, source=source))
 
+    def add_part(self, path: str, source: Path, start: int, size: int, mode: int, owner: tuple[int, int] = ROOT) -> None:
+        """A regular file with the `size` bytes of `source` from `start`: a member of an archive, which needs no copy."""
+        self._add(path, _Entry(stat.S_IFREG | mode, source=source, part=(start, size), owner=owner))
+
     def add_bytes(self, path: str, content: bytes, mode: int = 0o644) -> None:
         self._add(path, _Entry(stat.S_IFREG | mode, content=content))
 
-    def add_symlink(self, path: str, target: str) -> None:
-        self._add(path, _Entry(stat.S_IFLNK | 0o777, content=target.encode("utf-8", "surrogateescape")))
+    def add_symlink(self, path: str, target: str, owner: tuple[int, int] = ROOT) -> None:
+        self._add(path, _Entry(stat.S_IFLNK | 0o777, content=target.encode("utf-8", "surrogateescape"), owner=owner))
 
-    def add_directory(self, path: str, mode: int = 0o755) -> None:
-        self._add(path, _Entry(stat.S_IFDIR | mode))
+    def add_directory(self, path: str, mode: int = 0o755, owner: tuple[int, int] = ROOT) -> None:
+        self._add(path, _Entry(stat.S_IFDIR | mode, owner=owner))
 
     def make_executable(self, path: str) -> None:
         """Lets everyone run a file that was added."""
         clean = normalise(path)
         self._entries[clean] = replace(self._entries[clean], mode=self._entries[clean].mode | 0o111)
 
-    def add_character_device(self, path: str, major: int, minor: int, mode: int) -> None:
-        self._add(path, _Entry(stat.S_IFCHR | mode, device=(major, minor)))
+    def add_character_device(self, path: str, major: int, minor: int, mode: int, owner: tuple[int, int] = ROOT) -> None:
+        self._add(path, _Entry(stat.S_IFCHR | mode, device=(major, minor), owner=owner))
+
+    def add_block_device(self, path: str, major: int, minor: int, mode: int, owner: tuple[int, int] = ROOT) -> None:
+        self._add(path, _Entry(stat.S_IFBLK | mode, device=(major, minor), owner=owner))
+
+    def leave_out(self, paths: Iterable[str]) -> None:
+        """What is at the paths, and below them."""
+        gone = {normalise(path) for path in paths}
+        self._entries = {path: entry for path, entry in self._entries.items() if gone.isdisjoint(_with_parents(path))}
 
     def add_tree(self, prefix: str, root: Path) -> None:
         """Everything below a directory: files, links as they are, directories."""
@@ -203,6 +259,9 @@ class Layer:
     def open(self, path: str) -> BinaryIO:
         """The content of a file that was added."""
         return self._entries[normalise(path)].open()
+
+    def directories(self) -> list[str]:
+        return [path for path in sorted(self._entries) if stat.S_ISDIR(self._entries[path].mode)]
 
     def regular_files(self) -> list[str]:
         return [path for path in sorted(self._entries) if stat.S_ISREG(self._entries[path].mode)]
@@ -226,7 +285,7 @@ class Layer:
                 with entry.open() if size else io.BytesIO() as content:
                     reader = _HashingReader(content)
                     try:
-                        writer.add(path[1:], entry.mode, reader, size, entry.device)  # type: ignore[arg-type]
+                        writer.add(path[1:], entry.mode, reader, size, entry.device, entry.owner)  # type: ignore[arg-type]
                     except ValueError as error:
                         raise UnikernelError(f"{error}; run the build again.") from error
                 is_file = stat.S_ISREG(entry.mode)
@@ -237,7 +296,8 @@ class Layer:
                         size=size if is_file else 0,
                         sha256=reader.sha256.hexdigest() if is_file else None,
                         target=self.symlink_target(path),
-                        device=entry.device if stat.S_ISCHR(entry.mode) else None,
+                        device=entry.device if stat.S_ISCHR(entry.mode) or stat.S_ISBLK(entry.mode) else None,
+                        owner=entry.owner if entry.owner != ROOT else None,
                     )
                 )
             writer.close()

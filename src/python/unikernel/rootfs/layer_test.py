@@ -12,7 +12,7 @@ import pytest
 
 from unikernel.errors import UnikernelError
 from unikernel.rootfs.cpio import read_cpio_bytes
-from unikernel.rootfs.layer import INDEX_VERSION, Layer, LayerIndex, normalise
+from unikernel.rootfs.layer import INDEX_VERSION, Layer, LayerIndex, normalise, readable
 
 
 def _write(layer: Layer, directory: Path, name: str = "layer") -> tuple[bytes, LayerIndex]:
@@ -20,6 +20,11 @@ def _write(layer: Layer, directory: Path, name: str = "layer") -> tuple[bytes, L
     index = LayerIndex(layer.name, [])
     layer.write(archive, index)
     return archive.read_bytes(), index
+
+
+def _source(directory: Path, content: bytes) -> Path:
+    (directory / "source").write_bytes(content)
+    return directory / "source"
 
 
 def _modes(layer: Layer, directory: Path) -> dict[str, int]:
@@ -125,6 +130,33 @@ def test_paths_that_the_kernel_would_skip_are_refused() -> None:
         layer.add_symlink("/a", "b" * 4096)
 
 
+@pytest.mark.parametrize(
+    ("path", "part"),
+    [
+        ("TRAILER!!!", "would end the archive"),
+        ("TRAILER!!!/a", "would end the archive"),
+        ("a/" + "b" * 256, "more than 255 bytes"),
+        ("a\0b", r"/a\\x00b is a name.*NUL"),
+    ],
+)
+def test_names_that_cannot_be_laid_out_are_refused(path: str, part: str) -> None:
+    with pytest.raises(UnikernelError, match=part):
+        Layer("x").add_bytes(path, b"")
+
+
+def test_names_that_only_look_like_those_are_taken() -> None:
+    layer = Layer("x")
+    for path in ("/a/TRAILER!!!", "/TRAILER!!!!", "/a/" + "b" * 255):
+        layer.add_bytes(path, b"")
+    assert len(layer.regular_files()) == 3
+
+
+def test_a_path_is_readable_whatever_is_in_it() -> None:
+    assert readable("/grüße/日本") == "/grüße/日本"
+    assert readable(os.fsdecode(b"/latin-\xe9\n\x1b[1m")) == "/latin-\\xe9\\n\\x1b[1m"
+    assert readable("/" + "a" * 200) == "/" + "a" * 99 + "..."
+
+
 def test_the_mode_of_a_file_is_that_of_the_source_reduced_to_executable_or_not(tmp_path: Path) -> None:
     plain, program = tmp_path / "plain", tmp_path / "program"
     for path, mode in ((plain, 0o640), (program, 0o750)):
@@ -204,6 +236,56 @@ def test_the_index_describes_the_archive_and_survives_a_round_trip(tmp_path: Pat
     assert entries["/dev/console"].device == (5, 1)
     assert entries[odd].sha256 == hashlib.sha256(b"").hexdigest()
     assert LayerIndex.read(tmp_path / "x.json") == index
+
+
+def test_owners_are_in_archive_and_index(tmp_path: Path) -> None:
+    layer = Layer("x")
+    layer.add_directory("/home", 0o700, (1000, 1001))
+    layer.add_symlink("/home/link", "file", (1000, 0))
+    layer.add_part("/home/file", _source(tmp_path, b"0123456789"), 2, 3, 0o4755, (0, 1001))
+    layer.add_character_device("/null", 1, 3, 0o666, (1, 2))
+    layer.add_block_device("/disk", 8, 1, 0o660, (0, 6))
+    layer.add_bytes("/root", b"")
+    data, index = _write(layer, tmp_path)
+    owners = {
+        "/disk": (0, 6),
+        "/home": (1000, 1001),
+        "/home/file": (0, 1001),
+        "/home/link": (1000, 0),
+        "/null": (1, 2),
+        "/root": None,
+    }
+    assert {entry.path: entry.owner for entry in index.entries} == owners
+    assert {f"/{entry.path}": entry.owner for entry, _ in read_cpio_bytes(data)} == {**owners, "/root": (0, 0)}
+    assert {entry.path: content for entry, content in read_cpio_bytes(data)}["home/file"] == b"234"
+    assert {entry.path: entry.device for entry in index.entries}["/disk"] == (8, 1)
+    assert LayerIndex.read(tmp_path / "layer.json") == index
+
+
+@pytest.mark.parametrize("owner", [(-1, 0), (0, 2**32 - 1)])
+def test_an_owner_that_none_can_be_is_refused(owner: tuple[int, int]) -> None:
+    with pytest.raises(UnikernelError, match="/a belongs to .*, which no user and group can be"):
+        Layer("x").add_directory("/a", owner=owner)
+
+
+def test_without_owners_archive_and_index_are_what_they_always_were(tmp_path: Path) -> None:
+    layer = Layer("x")
+    layer.add_bytes("/bin/a", b"a" * 5000, 0o4755)
+    layer.add_symlink("/b", "bin/a")
+    layer.add_directory("/tmp", 0o1777)
+    layer.add_character_device("/dev/console", 5, 1, 0o600)
+    data, _ = _write(layer, tmp_path)
+    assert hashlib.sha256(data).hexdigest() == "a60dbcb71467099a086a1e25aeb2f36e7a1936e32f8397b22b68fbf77dcd8586"
+    index = (tmp_path / "layer.json").read_bytes()
+    assert hashlib.sha256(index).hexdigest() == "8d6f6a15ddbf95fd9df30e3cb2250c97a8afbec871482103ed9d9ad1c4541341"
+
+
+def test_paths_are_left_out_with_what_is_below_them() -> None:
+    layer = Layer("x")
+    for path in ("/a/b/c", "/a/bc", "/d"):
+        layer.add_bytes(path, b"")
+    layer.leave_out(["/a/b", "/d", "/none"])
+    assert list(layer.paths()) == ["/a", "/a/bc"]
 
 
 def test_an_index_of_another_version_is_refused(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import posixpath
 import shutil
@@ -13,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from unikernel.blocks import Part
 from unikernel.errors import UnikernelError
-from unikernel.rootfs.cpio import MODIFICATION_TIME, CpioWriter, scan_cpio
+from unikernel.rootfs.cpio import MODIFICATION_TIME, ROOT, CpioEntry, CpioWriter, scan_cpio
 
 _MOST_LINKS = 40
 _TIMES = (MODIFICATION_TIME, MODIFICATION_TIME)
@@ -22,7 +22,9 @@ _TIMES = (MODIFICATION_TIME, MODIFICATION_TIME)
 
 @dataclass(frozen=True)
 class MergedEntry:
-    """The content starts at `start` of an open archive, that of the layer `layer`. `target` is a symbolic link's."""
+    """The content starts at `start` of an open archive, that of the layer `layer`. `target` is a symbolic link's, `owner` is
+    (uid, gid).
+    """
 
     mode: int
     size: int
@@ -30,24 +32,11 @@ class MergedEntry:
     archive: BinaryIO
     layer: str
     target: str | None = None
+    owner: tuple[int, int] = ROOT
 
     def open(self) -> BinaryIO:
         """The content. The archive is shared: one at a time."""
-        return _Part(self.archive, self.start, self.size)  # type: ignore[return-value]
-
-
-class _Part(io.RawIOBase):
-    """`size` bytes of a file from `start`."""
-
-    def __init__(self, file: BinaryIO, start: int, size: int) -> None:
-        self._file = file
-        self._left = size
-        file.seek(start)
-
-    def read(self, size: int = -1) -> bytes:
-        block = self._file.read(self._left if size < 0 else min(size, self._left))
-        self._left -= len(block)
-        return block
+        return Part(self.archive, self.start, self.size)  # type: ignore[return-value]
 
 
 class MergedRootfs:
@@ -73,7 +62,7 @@ class MergedRootfs:
         with path.open("wb") as stream:
             writer = CpioWriter(stream, aligned=False)
             for name, entry in self.entries.items():
-                writer.add(name[1:], entry.mode, entry.open(), entry.size)
+                writer.add(name[1:], entry.mode, entry.open(), entry.size, owner=entry.owner)
             writer.close()
 
     def write_file(self, path: str, destination: Path) -> None:
@@ -84,7 +73,7 @@ class MergedRootfs:
         os.utime(destination, _TIMES)
 
     def write_directory(self, root: Path) -> None:
-        """As files, links and directories below `root`."""
+        """As files, links and directories below `root`. They are their maker's: only root could give them to their owners."""
         for path, entry in self.entries.items():
             destination = root / path[1:]
             if stat.S_ISDIR(entry.mode):
@@ -103,9 +92,10 @@ class MergedRootfs:
 
 @contextmanager
 def merged_rootfs(archives: Sequence[Path]) -> Iterator[MergedRootfs]:
-    """A later layer replaces files of an earlier one; a directory has the mode of its last entry.
+    """A later layer replaces files of an earlier one. A directory has the mode of its last entry, and the owner of its last one that has
+    any but root; it replaces no link to a directory.
 
-    Raises UnikernelError when a layer has a file or a link where an earlier one has a directory.
+    Raises UnikernelError when a layer has a file or a link where an earlier one has a directory with something in it.
     """
     entries: dict[str, MergedEntry] = {}
     with ExitStack() as stack:
@@ -119,13 +109,38 @@ def merged_rootfs(archives: Sequence[Path]) -> Iterator[MergedRootfs]:
                     stream.seek(start)
                     target = stream.read(entry.size).decode("utf-8", "surrogateescape")
                 path = _through_links(entries, "/" + entry.path)
-                _check_kind(entries.get(path), entry.mode, path, archive.stem)
-                entries[path] = MergedEntry(entry.mode, entry.size, start, stream, archive.stem, target)
+                there = entries.get(path)
+                if there is not None and stat.S_ISDIR(entry.mode) and _stays(entries, path, there, entry):
+                    continue
+                _check_kind(entries, entry.mode, path, archive.stem)
+                entries[path] = MergedEntry(entry.mode, entry.size, start, stream, archive.stem, target, entry.owner)
         yield MergedRootfs(dict(sorted(entries.items(), key=lambda item: item[0].split("/"))))
 
 
-def _check_kind(there: MergedEntry | None, mode: int, path: str, layer: str) -> None:
-    if there is not None and stat.S_ISDIR(there.mode) and not stat.S_ISDIR(mode):
+def _stays(entries: dict[str, MergedEntry], path: str, there: MergedEntry, entry: CpioEntry) -> bool:
+    """Whether what is at `path` is the directory that a later layer has there, which may name it only as a parent of its files: a link
+    to a directory, or a directory with an owner.
+    """
+    if stat.S_ISDIR(there.mode):
+        return there.owner != ROOT and entry.owner == ROOT
+    return there.target is not None and _leads_to_directory(entries, path)
+
+
+def _leads_to_directory(entries: dict[str, MergedEntry], path: str) -> bool:
+    for _ in range(_MOST_LINKS):
+        path = _through_links(entries, path)
+        entry = entries.get(path)
+        if entry is None or entry.target is None:
+            return path == "/" or entry is not None and stat.S_ISDIR(entry.mode)
+        path = posixpath.normpath(posixpath.join(posixpath.dirname(path), entry.target))
+    return False
+
+
+def _check_kind(entries: dict[str, MergedEntry], mode: int, path: str, layer: str) -> None:
+    there = entries.get(path)
+    if there is None or not stat.S_ISDIR(there.mode) or stat.S_ISDIR(mode):
+        return
+    if any(other.startswith(f"{path}/") for other in entries):
         raise UnikernelError(f"{path} is no directory in the {layer} layer, and one in a layer below it: they do not go together.")
 
 

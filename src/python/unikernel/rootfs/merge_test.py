@@ -89,6 +89,55 @@ def test_a_directory_stays_one(tmp_path: Path) -> None:
         pass
 
 
+def test_an_empty_directory_gives_way(tmp_path: Path) -> None:
+    base = _archive(tmp_path, "base", _base)
+    above = _archive(tmp_path, "above", lambda layer: layer.add_symlink("/tmp", "var/tmp"))
+    with merged_rootfs([base, above]) as rootfs:
+        assert rootfs.entries["/tmp"].target == "var/tmp"
+
+
+def test_a_link_to_a_directory_stays_where_a_later_layer_has_a_directory(tmp_path: Path) -> None:
+    def fill(layer: Layer) -> None:
+        layer.add_bytes("/lib/y", b"y")
+        layer.add_bytes("/away/z", b"z")
+
+    def links(layer: Layer) -> None:
+        layer.add_symlink("/away", "/nowhere")
+        layer.add_symlink("/loop", "loop")
+
+    archives = [_archive(tmp_path, "base", _base), _archive(tmp_path, "links", links), _archive(tmp_path, "above", fill)]
+    with merged_rootfs(archives) as rootfs:
+        assert rootfs.entries["/lib"].target == "usr/lib"
+        assert rootfs.entries["/usr/lib/y"].open().read() == b"y"
+        # There is nothing that this one leads to.
+        assert rootfs.entries["/away"].target is None and "/away/z" in rootfs.entries
+
+
+def test_owners_are_the_last_ones(tmp_path: Path) -> None:
+    def owned(layer: Layer) -> None:
+        layer.add_directory("/home", 0o700, (1000, 1000))
+        layer.add_symlink("/home/link", "/etc", (1000, 1000))
+        layer.add_directory("/home/other", 0o750, (1000, 1000))
+        layer.add_part("/etc/a", tmp_path / "owned", 0, 1, 0o640, (0, 5))
+
+    def parent(layer: Layer) -> None:
+        layer.add_bytes("/home/file", b"")
+        layer.add_directory("/home/other", 0o770, (0, 1001))
+
+    (tmp_path / "owned").write_bytes(b"a")
+    archives = [_archive(tmp_path, name, fill) for name, fill in (("base", _base), ("owned", owned), ("parent", parent))]
+    with merged_rootfs(archives) as rootfs:
+        rootfs.write_cpio(tmp_path / "all.cpio")
+    with (tmp_path / "all.cpio").open("rb") as stream:
+        entries = {entry.path: (stat.S_IMODE(entry.mode), entry.owner) for entry, _ in read_cpio(stream)}
+    # It is only the parent of a file there.
+    assert entries["home"] == (0o700, (1000, 1000))
+    assert entries["home/other"] == (0o770, (0, 1001))
+    assert entries["home/file"] == (0o644, (0, 0))
+    assert entries["home/link"] == (0o777, (1000, 1000))
+    assert (entries["etc"], entries["etc/a"]) == ((0o755, (0, 0)), (0o640, (0, 5)))
+
+
 def test_links_that_lead_to_each_other_are_refused(tmp_path: Path) -> None:
     def fill(layer: Layer) -> None:
         layer.add_symlink("/a", "b")

@@ -27,6 +27,7 @@
 #include <linux/string.h>
 #include <linux/swap.h>
 #include <linux/task_work.h>
+#include <linux/uidgid.h>
 
 #define HEADER_SIZE 110
 #define TRAILER "TRAILER!!!"
@@ -177,8 +178,35 @@ static int __init add_entry(const char *path, umode_t mode, dev_t device, char *
 	}
 }
 
-/* Later archives replace what earlier ones have; directories are shared. */
-static void __init replace_entry(const char *path, umode_t mode, dev_t device, char *data, u32 size)
+static bool __init is_root(uid_t uid, gid_t gid)
+{
+	return uid == 0 && gid == 0;
+}
+
+static bool __init leads_to_directory(const char *path)
+{
+	struct kstat target;
+
+	return !init_stat(path, &target, 0) && S_ISDIR(target.mode);
+}
+
+/* A later archive has a directory where something is: it may name it only as the parent of what it has. */
+static bool __init share_directory(const char *path, const struct kstat *there, umode_t mode, uid_t uid, gid_t gid)
+{
+	if (S_ISLNK(there->mode))
+		return leads_to_directory(path);
+	if (!S_ISDIR(there->mode))
+		return false;
+	if (is_root(uid, gid) && !(uid_eq(there->uid, GLOBAL_ROOT_UID) && gid_eq(there->gid, GLOBAL_ROOT_GID)))
+		return true;
+	if (!is_root(uid, gid))
+		check(path, init_chown(path, uid, gid, 0));
+	check(path, init_chmod(path, mode));
+	return true;
+}
+
+/* Later archives replace what earlier ones have; directories are shared. rootfs/merge.py does the same. */
+static void __init replace_entry(const char *path, umode_t mode, uid_t uid, gid_t gid, dev_t device, char *data, u32 size)
 {
 	int error = add_entry(path, mode, device, data, size);
 
@@ -186,15 +214,15 @@ static void __init replace_entry(const char *path, umode_t mode, dev_t device, c
 		struct kstat there;
 
 		check(path, init_stat(path, &there, AT_SYMLINK_NOFOLLOW));
-		if (S_ISDIR(mode) && S_ISDIR(there.mode)) {
-			check(path, init_chmod(path, mode));
+		if (S_ISDIR(mode) && share_directory(path, &there, mode, uid, gid))
 			return;
-		}
 		check(path, S_ISDIR(there.mode) ? init_rmdir(path) : init_unlink(path));
 		error = add_entry(path, mode, device, data, size);
 	}
 	check(path, error);
-	/* Those that open and mkdir may drop. */
+	if (!is_root(uid, gid))
+		check(path, init_chown(path, uid, gid, AT_SYMLINK_NOFOLLOW));
+	/* Those that open, mkdir and chown may drop. */
 	if (!S_ISLNK(mode) && mode & (S_ISUID | S_ISGID | S_ISVTX))
 		check(path, init_chmod(path, mode));
 }
@@ -221,7 +249,7 @@ static int __init populate_rootfs_in_place(void)
 		if (!strcmp(path, TRAILER))
 			cursor = (char *)PAGE_ALIGN((unsigned long)cursor);
 		else
-			replace_entry(path, read_field(header, MODE),
+			replace_entry(path, read_field(header, MODE), read_field(header, UID), read_field(header, GID),
 				      MKDEV(read_field(header, DEVICE_MAJOR), read_field(header, DEVICE_MINOR)), data, size);
 	}
 	clear_tail();
