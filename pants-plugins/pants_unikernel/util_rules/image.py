@@ -58,7 +58,8 @@ def image_spec(field_set: UnikernelImageFieldSet) -> ImageSpec:
         ports=field_set.ports.ports,
         arguments=tuple(field_set.args.value or ()),
         environment=dict(field_set.env.value or {}),
-        working_directory=field_set.working_directory.value or "/",
+        working_directory=field_set.working_directory.value,
+        user=field_set.user.value or "",
         timezone=field_set.timezone.value,
         kernel_parameters=tuple(field_set.kernel_parameters.value or ()),
     )
