@@ -30,11 +30,15 @@ from pants_unikernel.target_types import (
     UnikernelImageNetworkField,
     UnikernelImageOutputPathField,
     UnikernelImagePortsField,
+    UnikernelImageRegistriesField,
+    UnikernelImageRepositoryField,
+    UnikernelImageTagsField,
     UnikernelImageTimezoneField,
     UnikernelImageUserField,
     UnikernelImageWorkingDirectoryField,
 )
 from unikernel.library_os.requirements import Program
+from unikernel.oci.layout import Descriptor
 from unikernel.signing.provenance import Artifact
 
 
@@ -65,6 +69,9 @@ class UnikernelImageFieldSet(PackageFieldSet, RunFieldSet):
     formats: UnikernelImageFormatsField
     user: UnikernelImageUserField
     labels: UnikernelImageLabelsField
+    registries: UnikernelImageRegistriesField
+    repository: UnikernelImageRepositoryField
+    image_tags: UnikernelImageTagsField
     output_path: UnikernelImageOutputPathField
 
 
@@ -89,12 +96,24 @@ class ContainerRequest:
 
 
 @dataclass(frozen=True)
-class BuiltContainer:
-    """`digest` has an OCI layout, the directory `layout`, and the file `archive` for `docker load`."""
+class BuiltLayout:
+    """An OCI layout: the directory `path` in `digest`. `image` (a manifest's descriptor) is what it has in it; `archive` is the path of the
+    same for `docker load`, and `kraftkit` that of a layout of the same for KraftKit, where there is one.
+    """
 
     digest: Digest
-    layout: str
-    archive: str
+    path: str
+    image: Descriptor
+    archive: str = ""
+    kraftkit: str = ""
+
+
+@dataclass(frozen=True)
+class OciPackageRequest:
+    """For a package of a unikernel image for registries and container runtimes."""
+
+    field_set: UnikernelImageFieldSet
+    image: BuiltImage
 
 
 @dataclass(frozen=True)

@@ -8,23 +8,25 @@ from pants.engine.rules import Rule
 from pants.engine.target import Target
 from pants.engine.unions import UnionRule
 
-from pants_unikernel import dependency_inference, library_os_target
+from pants_unikernel import dependency_inference, deployment_target, library_os_target
 from pants_unikernel.cc import register as cc
-from pants_unikernel.goals import package_image, readiness, run_image, verify_images
+from pants_unikernel.goals import package_deployment, package_image, publish_image, readiness, run_image, verify_images
 from pants_unikernel.subsystems import toolkit
 from pants_unikernel.target_types import UnikernelImageTarget
 from pants_unikernel.util_rules import toolchain
 
 
 def target_types() -> Iterable[type[Target]]:
-    return (*cc.target_types(), *library_os_target.target_types(), UnikernelImageTarget)
+    return (*cc.target_types(), *deployment_target.target_types(), *library_os_target.target_types(), UnikernelImageTarget)
 
 
 def rules() -> Iterable[Rule | UnionRule]:
     return (
         *cc.rules(),
         *dependency_inference.rules(),
+        *package_deployment.rules(),
         *package_image.rules(),
+        *publish_image.rules(),
         *readiness.rules(),
         *run_image.rules(),
         *toolchain.rules(),

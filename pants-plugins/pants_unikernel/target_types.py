@@ -7,11 +7,13 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from pants.backend.docker.registries import ALL_DEFAULT_REGISTRIES
 from pants.core.goals.package import OutputPathField
 from pants.engine.addresses import Address, UnparsedAddressInputs
 from pants.engine.target import (
     COMMON_TARGET_FIELDS,
     AsyncFieldMixin,
+    BoolField,
     Dependencies,
     DictStringToStringField,
     Field,
@@ -55,8 +57,9 @@ class UnikernelImageAppField(AsyncFieldMixin, StringField):
         The address of the application: any target that `{bin_name()} package` can package.
 
         It is packaged exactly as `{bin_name()} package` would, and the result is reused. Understood are a PEX (`pex_binary`), an ELF
-        program (`cc_binary`, `go_binary`, ...), and a tar or zip archive or a directory of files (`archive`, ...), for which the
-        `executable` field names the program.
+        program (`cc_binary`, `go_binary`, ...), a tar or zip archive or a directory of files (`archive`, ...), for which the
+        `executable` field names the program, and a `docker_image`: its files are the image's, and what it says of its command, environment,
+        user, working directory and ports counts where fields of this target do not say otherwise.
 
         Example: `app=":server"`
         """
@@ -77,7 +80,7 @@ class UnikernelImageExecutableField(StringField):
         The path of the program to start, inside an application that is an archive or a directory of files.
 
         The application's files are laid out from the root directory, so `"bin/server"` starts `/bin/server`. Leave it out for an
-        application that is one program or a PEX.
+        application that is one program or a PEX. For a `docker_image`, it takes the place of its ENTRYPOINT, without its CMD.
         """
     )
 
@@ -125,7 +128,7 @@ class UnikernelImageArgsField(StringSequenceField):
     alias = "args"
     help = help_text(
         """
-        Arguments for the application, after those that it is packaged with.
+        Arguments for the application, after those that it is packaged with; in place of the CMD of a `docker_image`.
 
         Example: `args=["--port", "8080"]`
         """
@@ -153,14 +156,17 @@ class UnikernelImageEnvField(DictStringToStringField):
 
 class UnikernelImageWorkingDirectoryField(StringField):
     alias = "working_directory"
-    default = "/"
-    value: str
-    help = "The directory that the application starts in, as an absolute path inside the image."
+    help = help_text(
+        """
+        The directory that the application starts in, as an absolute path inside the image. Without it: that of a `docker_image`, and `/` for
+        other applications.
+        """
+    )
 
     @classmethod
-    def compute_value(cls, raw_value: str | None, address: Address) -> str:
-        value = super().compute_value(raw_value, address) or cls.default
-        if not value.startswith("/"):
+    def compute_value(cls, raw_value: str | None, address: Address) -> str | None:
+        value = super().compute_value(raw_value, address)
+        if value is not None and not value.startswith("/"):
             raise _invalid(cls, address, f"{value!r} is no absolute path")
         return value
 
@@ -332,7 +338,7 @@ class UnikernelImagePortsField(StringSequenceField):
     default = ()
     help = help_text(
         """
-        The ports that the application listens on. `"8080"` is forwarded from the same port of the host when the image is run,
+        The ports that the application listens on; without them, those that a `docker_image` exposes. `"8080"` is forwarded from the same port of the host when the image is run,
         `"8080:80"` from the host's 8080 to the image's 80, and `/udp` at the end makes it UDP.
 
         Example: `ports=["8080:80", "53/udp"]`
@@ -402,17 +408,18 @@ class UnikernelImageKernelParametersField(StringSequenceField):
 class UnikernelImageFormatsField(StringSequenceField):
     alias = "formats"
     default = ("elf",)
-    valid_choices = ("elf", "container")
+    valid_choices = ("elf", "container", "oci")
     value: tuple[str, ...]
     help = help_text(
-        """
-        What is made of the application's root file system: `elf`, the unikernel image (whatever its library OS writes), and `container`, a
-        container image of the same files.
+        f"""
+        What is made of the application's root file system: `elf`, the unikernel image (whatever its library OS writes), `container`, a
+        container image of the same files, and `oci`, the unikernel image as a package for registries and for container runtimes that boot
+        unikernels, such as urunc.
 
-        The container image is an OCI layout, the directory `NAME.container`, and `NAME.container.tar` for `docker load`. No daemon is
-        needed.
+        The container image is an OCI layout, the directory `NAME.container`, and `NAME.container.tar` for `docker load`; the package is the
+        OCI layout `NAME.oci`. No daemon is needed. `{bin_name()} publish` pushes both to registries.
 
-        Example: `formats=["elf", "container"]`
+        Example: `formats=["elf", "container", "oci"]`
         """
     )
 
@@ -428,7 +435,8 @@ class UnikernelImageUserField(StringField):
     alias = "user"
     help = help_text(
         """
-        The user that a container of the application runs as, such as `"1000:1000"`; root without it. A unikernel has no users.
+        The user that the application runs as, such as `"1000:1000"`, or a name that the image's own /etc/passwd knows. Without it: that of a
+        `docker_image`, and root for other applications. A unikernel with another library OS than Linux has no users.
         """
     )
 
@@ -437,11 +445,60 @@ class UnikernelImageLabelsField(DictStringToStringField):
     alias = "labels"
     help = help_text(
         """
-        Labels of the container image.
+        Labels of the container image and of the OCI package.
 
         Example: `labels={"org.opencontainers.image.vendor": "Example"}`
         """
     )
+
+
+class UnikernelImageRegistriesField(StringSequenceField):
+    alias = "registries"
+    default = (ALL_DEFAULT_REGISTRIES,)
+    value: tuple[str, ...]
+    help = help_text(
+        f"""
+        The registries that `{bin_name()} publish` pushes to: addresses, or aliases with `@` of those in `[docker].registries`.
+
+        By default, all configured registries with `default = true`, as for a `docker_image`.
+
+        Example: `registries=["@internal", "registry.example.com:5000"]`
+        """
+    )
+
+
+class UnikernelImageRepositoryField(StringField):
+    alias = "repository"
+    help = help_text(
+        """
+        The name of the repository in a registry, such as `"{directory}/{name}"`; `[docker].default_repository` without it.
+
+        Placeholders are `{name}`, `{directory}`, `{parent_directory}` and `{default_repository}`, as for a `docker_image`. A registry can
+        have a name of its own for the repositories in it.
+        """
+    )
+
+
+class UnikernelImageTagsField(StringSequenceField):
+    alias = "image_tags"
+    default = ("latest",)
+    value: tuple[str, ...]
+    help = help_text(
+        """
+        The tags of the OCI package in a registry. Those of the container image end with `-container`.
+
+        Placeholders are those of `repository`, `{build_args.NAME}` for a value of `[docker].build_args`, and `{pants.hash}`, which changes
+        with the image.
+
+        Example: `image_tags=["{build_args.VERSION}", "latest"]`
+        """
+    )
+
+
+class UnikernelImageSkipPushField(BoolField):
+    alias = "skip_push"
+    default = False
+    help = f"If true, `{bin_name()} publish` pushes nothing of this image."
 
 
 class UnikernelImageOutputPathField(OutputPathField):
@@ -483,6 +540,10 @@ class UnikernelImageTarget(Target):
         UnikernelImageFormatsField,
         UnikernelImageUserField,
         UnikernelImageLabelsField,
+        UnikernelImageRegistriesField,
+        UnikernelImageRepositoryField,
+        UnikernelImageTagsField,
+        UnikernelImageSkipPushField,
         UnikernelImageOutputPathField,
     )
     help = help_text(

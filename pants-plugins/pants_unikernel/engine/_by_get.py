@@ -46,12 +46,14 @@ from pants.engine.target import (
 )
 from pants.source.source_root import SourceRootsRequest, SourceRootsResult
 
+from pants_unikernel.deployment_types import BuiltDeployment, UnikernelDeploymentFieldSet
 from pants_unikernel.image_types import (
-    BuiltContainer,
     BuiltImage,
+    BuiltLayout,
     ContainerRequest,
     EmbeddedImageRequest,
     LinkedImageRequest,
+    OciPackageRequest,
     PackedImageRequest,
     Service,
     ServiceRequest,
@@ -84,6 +86,11 @@ async def file_content(digest: Digest, path: str) -> bytes:
     subset = await Get(Digest, DigestSubset(digest, PathGlobs([path])))
     (file,) = await Get(DigestContents, Digest, subset)
     return file.content
+
+
+async def part_of(digest: Digest, paths: Iterable[str]) -> Digest:
+    """The files and directories (`DIRECTORY/**`) of a digest that match one of the paths."""
+    return await Get(Digest, DigestSubset(digest, PathGlobs(paths)))
 
 
 async def digest_entries(digest: Digest) -> DigestEntries:
@@ -155,8 +162,16 @@ async def build_packed_image(request: PackedImageRequest) -> BuiltImage:
     return await Get(BuiltImage, PackedImageRequest, request)
 
 
-async def build_container(request: ContainerRequest) -> BuiltContainer:
-    return await Get(BuiltContainer, ContainerRequest, request)
+async def build_container(request: ContainerRequest) -> BuiltLayout:
+    return await Get(BuiltLayout, ContainerRequest, request)
+
+
+async def build_oci_package(request: OciPackageRequest) -> BuiltLayout:
+    return await Get(BuiltLayout, OciPackageRequest, request)
+
+
+async def build_deployment(field_set: UnikernelDeploymentFieldSet) -> BuiltDeployment:
+    return await Get(BuiltDeployment, UnikernelDeploymentFieldSet, field_set)
 
 
 async def analyse_services(requests: Iterable[ServiceRequest]) -> tuple[Service, ...]:

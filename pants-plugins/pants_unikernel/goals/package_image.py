@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from pants.backend.docker.subsystems.docker_options import DockerOptions
 from pants.core.goals.package import BuiltPackage, BuiltPackageArtifact, PackageFieldSet
 from pants.engine.rules import Rule, collect_rules, rule
 from pants.engine.target import AllTargets
@@ -13,14 +15,36 @@ from pants.util.frozendict import FrozenDict
 from pants.util.logging import LogLevel
 
 from pants_unikernel import engine
-from pants_unikernel.image_types import ContainerRequest, UnikernelImageFieldSet
-from pants_unikernel.util_rules import container, embedded_image, library_os, linked_image, packed_image, signing
+from pants_unikernel.image_types import BuiltImage, BuiltLayout, ContainerRequest, OciPackageRequest, UnikernelImageFieldSet
+from pants_unikernel.util_rules import (
+    container,
+    destinations,
+    embedded_image,
+    library_os,
+    linked_image,
+    oci_package,
+    packed_image,
+    signing,
+)
 from pants_unikernel.util_rules.container import check_container
+from pants_unikernel.util_rules.destinations import find_destinations
 from pants_unikernel.util_rules.failures import UnikernelBuildError
-from pants_unikernel.util_rules.image import build_image
+from pants_unikernel.util_rules.image import build_image, image_of_layout
 from pants_unikernel.util_rules.library_os import LibraryOsTargets
-from pants_unikernel.util_rules.signing import ImageSigner, sign
-from unikernel.signing.files import paths_beside
+from pants_unikernel.util_rules.signing import (
+    ImageSigner,
+    container_predicates,
+    package_predicates,
+    sign,
+    sign_layout,
+    statement_of,
+)
+from unikernel.oci.layout import Descriptor
+from unikernel.signing.files import paths_beside, signatures_path
+
+
+# What is written beside an image, by its ending.
+_BESIDE = (".container", ".json", ".kraftkit", ".oci")
 
 
 @dataclass(frozen=True)
@@ -33,15 +57,34 @@ class BuiltUnikernelImage(BuiltPackageArtifact):
 
 
 @dataclass(frozen=True)
+class BuiltOciLayout(BuiltPackageArtifact):
+    """An OCI layout among the artifacts of a package. `format` is the target's for it, and `image` what it has in it; `signatures` is the
+    path of the layout with its signatures, if it is signed.
+    """
+
+    format: str = ""
+    image: Descriptor | None = None
+    signatures: str = ""
+
+
+@dataclass(frozen=True)
 class DeclaredOutputPaths:
-    """The images by the `output_path` that they declare."""
+    """The images by the `output_path` that they declare, without its ending: what is written beside an image has others."""
 
     addresses: FrozenDict[str, tuple[str, ...]]
 
     def check(self, field_set: UnikernelImageFieldSet) -> None:
-        """Raises UnikernelBuildError when another image is written to the same path, as with `parametrize`."""
+        """Raises UnikernelBuildError when another image is written to the same path, as with `parametrize`, or what is beside this one."""
         path = field_set.output_path.value
-        addresses = self.addresses.get(path, ()) if path else ()
+        if not path:
+            return
+        name, ending = os.path.splitext(path)
+        if ending in _BESIDE:
+            raise UnikernelBuildError(
+                f"{field_set.address}: the `{field_set.output_path.alias}` field is {path!r}, where what is beside the image is written: end "
+                f"it with another word than {ending}, such as .elf."
+            )
+        addresses = self.addresses.get(name, ())
         if len(addresses) > 1:
             raise UnikernelBuildError(
                 f"{' and '.join(addresses)} {'both' if len(addresses) == 2 else 'all'} are written to {path}: give each its own "
@@ -56,42 +99,67 @@ async def find_declared_output_paths(all_targets: AllTargets) -> DeclaredOutputP
         if UnikernelImageFieldSet.is_applicable(target):
             path = UnikernelImageFieldSet.create(target).output_path.value
             if path:
-                addresses.setdefault(path, []).append(str(target.address))
+                addresses.setdefault(os.path.splitext(path)[0], []).append(str(target.address))
     return DeclaredOutputPaths(FrozenDict({path: tuple(sorted(found)) for path, found in addresses.items()}))
+
+
+async def _build_layouts(field_set: UnikernelImageFieldSet, image: BuiltImage) -> dict[str, BuiltLayout]:
+    """The OCI layouts that the target asks for, by format."""
+    layouts = {}
+    if "oci" in field_set.formats.value:
+        package = await engine.build_oci_package(OciPackageRequest(field_set, image))
+        layouts["oci"] = package
+        if package.kraftkit:
+            image_for_kraftkit = await image_of_layout(package.digest, package.kraftkit)
+            layouts["kraftkit"] = BuiltLayout(package.digest, package.kraftkit, image_for_kraftkit)
+    if "container" in field_set.formats.value:
+        layouts["container"] = await engine.build_container(ContainerRequest(field_set))
+    return layouts
 
 
 @rule(desc="Package a unikernel image", level=LogLevel.DEBUG)
 async def package_unikernel_image(
-    field_set: UnikernelImageFieldSet, signer: ImageSigner, library_oses: LibraryOsTargets, output_paths: DeclaredOutputPaths
+    field_set: UnikernelImageFieldSet,
+    signer: ImageSigner,
+    library_oses: LibraryOsTargets,
+    output_paths: DeclaredOutputPaths,
+    docker: DockerOptions,
 ) -> BuiltPackage:
     output_paths.check(field_set)
-    has_container = "container" in field_set.formats.value
-    if has_container:
+    if "container" in field_set.formats.value:
         await check_container(field_set, library_oses)
+    found = await find_destinations(field_set, docker) if field_set.formats.value != ("elf",) else []
     image = await build_image(field_set, library_oses)
+    layouts = await _build_layouts(field_set, image)
     size = f"{image.size / 10**6:.1f} MB" if image.size >= 10**6 else f"{image.size / 10**3:.1f} kB"
     lines = [f"  {size}, SHA-256 {image.sha256}"]
-    digest, is_signed = image.digest, signer.signer is not None
+    digests, is_signed = [image.digest, *(layout.digest for layout in layouts.values())], signer.signer is not None
     if is_signed:
-        digest = await engine.merge_digests([image.digest, await sign(field_set, image, signer)])
+        statement = await statement_of(field_set, image, signer)
+        digests.append(await sign(field_set, image, statement, signer))
+        repositories = [destination.repository for destination in found]
+        for kind, layout in layouts.items():
+            predicates = container_predicates(statement) if kind == "container" else package_predicates(statement, image)
+            digests.append(await sign_layout(field_set, layout, repositories, predicates, signer))
         lines.append(f"  signed by {'the development key' if signer.is_development else 'the key'} {signer.fingerprint}")
-    containers = []
-    if has_container:
-        built = await engine.build_container(ContainerRequest(field_set))
-        digest = await engine.merge_digests([digest, built.digest])
-        containers = [BuiltPackageArtifact(built.layout), BuiltPackageArtifact(built.archive)]
     artifact = BuiltUnikernelImage(image.path, tuple(lines), sha256=image.sha256, size=image.size, key=signer.fingerprint)
-    beside = (BuiltPackageArtifact(path) for path in paths_beside(image.path, signed=is_signed))
-    return BuiltPackage(digest, (artifact, *beside, *containers))
+    beside = [BuiltPackageArtifact(path) for path in paths_beside(image.path, signed=is_signed)]
+    for kind, layout in layouts.items():
+        signatures = signatures_path(layout.path) if is_signed else ""
+        beside.append(BuiltOciLayout(layout.path, (f"  {layout.image.digest}",), kind, layout.image, signatures))
+        beside += [BuiltPackageArtifact(path) for path in (layout.archive, signatures) if path]
+    return BuiltPackage(await engine.merge_digests(digests), (artifact, *beside))
 
 
 def rules() -> Iterable[Rule | UnionRule]:
     return (
         *collect_rules(),
         *container.rules(),
+        *destinations.rules(),
         *embedded_image.rules(),
         *library_os.rules(),
         *linked_image.rules(),
+        *oci_package.rules(),
         *packed_image.rules(),
         *signing.rules(),
         UnionRule(PackageFieldSet, UnikernelImageFieldSet),

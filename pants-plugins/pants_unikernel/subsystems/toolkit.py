@@ -48,6 +48,7 @@ class UnikernelToolkit(PythonToolRequirementsBase):
         "packaging>=23.1",
         "protobuf>=6.31,<7",
         "pynacl>=1.5",
+        "pyyaml>=6",
         "qemu.qmp>=0.0.3",
         "securesystemslib>=1.3",
         "spdx-tools>=0.8.3,<0.9",

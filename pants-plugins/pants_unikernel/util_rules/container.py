@@ -14,10 +14,10 @@ from pants.engine.unions import UnionRule
 from pants.util.logging import LogLevel
 
 from pants_unikernel import engine
-from pants_unikernel.image_types import BuiltContainer, ContainerRequest, UnikernelImageFieldSet
+from pants_unikernel.image_types import BuiltLayout, ContainerRequest, UnikernelImageFieldSet
 from pants_unikernel.subsystems.toolkit import Toolkit, toolkit_process
 from pants_unikernel.util_rules.failures import UnikernelBuildError, run_step
-from pants_unikernel.util_rules.image import image_spec, spec_file
+from pants_unikernel.util_rules.image import image_of_layout, image_spec, spec_file
 from pants_unikernel.util_rules.library_os import LibraryOsTargets, describe_library_os
 from pants_unikernel.util_rules.rootfs import package_app, place_layers, rootfs_layers
 from pants_unikernel.util_rules.toolchain import LinkToolchain
@@ -43,7 +43,7 @@ async def build_container(
     python_setup: PythonSetup,
     toolkit: Toolkit,
     link_toolchain: LinkToolchain,
-) -> BuiltContainer:
+) -> BuiltLayout:
     field_set = request.field_set
     origin = str(field_set.address)
     described = await describe_library_os(field_set, library_oses)
@@ -75,7 +75,8 @@ async def build_container(
         output_files=[archive],
         output_directories=[layout],
     )
-    return BuiltContainer((await run_step(process, origin)).output_digest, layout, archive)
+    digest = (await run_step(process, origin)).output_digest
+    return BuiltLayout(digest, layout, await image_of_layout(digest, layout), archive=archive)
 
 
 def _tag(directory: str, path: str) -> str:

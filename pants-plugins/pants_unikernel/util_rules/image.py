@@ -19,6 +19,7 @@ from pants_unikernel.target_types import default_hostname, network_of
 from pants_unikernel.util_rules.library_os import LibraryOsTargets, describe_library_os
 from unikernel.image.spec import ImageSpec
 from unikernel.library_os.description import Embed, Link
+from unikernel.oci.layout import Descriptor, only_image
 from unikernel.signing.provenance import Artifact
 
 
@@ -38,6 +39,11 @@ async def built_image(path: str, digests: Iterable[Digest], inputs: Iterable[Art
     return BuiltImage(digest, path, image.serialized_bytes_length, image.fingerprint, tuple(inputs))
 
 
+async def image_of_layout(digest: Digest, path: str) -> Descriptor:
+    """Of an OCI layout with one image."""
+    return only_image(await engine.file_content(digest, f"{path}/index.json"))
+
+
 def image_spec(field_set: UnikernelImageFieldSet) -> ImageSpec:
     """The target's fields as the link step takes them."""
     name = field_set.address.generated_name or field_set.address.target_name
@@ -53,6 +59,7 @@ def image_spec(field_set: UnikernelImageFieldSet) -> ImageSpec:
         arguments=tuple(field_set.args.value or ()),
         environment=dict(field_set.env.value or {}),
         working_directory=field_set.working_directory.value,
+        user=field_set.user.value or "",
         timezone=field_set.timezone.value,
         kernel_parameters=tuple(field_set.kernel_parameters.value or ()),
     )

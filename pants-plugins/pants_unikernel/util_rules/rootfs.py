@@ -9,11 +9,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Callable
 
+from pants.backend.docker.package_types import BuiltDockerImage
 from pants.backend.python.subsystems.setup import PythonSetup
 from pants.backend.python.util_rules.interpreter_constraints import InterpreterConstraints
 from pants.core.goals.package import BuiltPackage
 from pants.core.target_types import FileSourceField, ResourceSourceField
+from pants.core.util_rules.system_binaries import BinaryPathRequest
 from pants.engine.addresses import Address, UnparsedAddressInputs
+from pants.engine.env_vars import EnvironmentVarsRequest
 from pants.engine.fs import Digest, FileContent, FileEntry
 from pants.engine.process import ProcessCacheScope
 from pants.engine.target import HydrateSourcesRequest, SourcesField, Target
@@ -31,6 +34,8 @@ _ARTIFACTS = "artifacts"
 # Large, the same for many images, and seldom changed: Pants lays them out once, and not for each image anew.
 _SHARED_LAYERS = ("python", "distributions", "libraries")
 _RUNTIME = "__python"
+# Where an engine is, and how it is spoken to.
+_DOCKER_ENVIRONMENT = ("DOCKER_CERT_PATH", "DOCKER_CONFIG", "DOCKER_CONTEXT", "DOCKER_HOST", "DOCKER_TLS_VERIFY", "HOME", "PATH")
 MACHINE = "x86_64"
 
 
@@ -55,12 +60,15 @@ class PythonRuntime:
 
 @dataclass(frozen=True)
 class PackagedApp:
-    """`paths` are those of the artifacts in the digest. `constraints` are None when there is no Python in it."""
+    """`paths` are those of the artifacts in the digest. `constraints` are None when there is no Python in it. `docker_image` is the id of
+    an image that a Docker engine has; what is in the digest only tells of it.
+    """
 
     target: Target
     digest: Digest
     paths: tuple[str, ...]
     constraints: InterpreterConstraints | None
+    docker_image: str = ""
 
 
 @dataclass(frozen=True)
@@ -128,6 +136,9 @@ async def package_app_target(target: Target, owner: Address, field: str, python_
     """`owner` and its `field` name the target, in errors."""
     (package,) = await package_targets([target], owner, field)
     paths = tuple(artifact.relpath for artifact in package.artifacts if artifact.relpath)
+    for artifact in package.artifacts:
+        if isinstance(artifact, BuiltDockerImage):
+            return PackagedApp(target, package.digest, paths, None, artifact.image_id)
     if not paths:
         raise UnikernelBuildError(
             f"{owner}: the `{field}` field names {target.address}, a `{target.alias}`, which is packaged without writing a file; "
@@ -205,6 +216,28 @@ class LaidOutApplication:
     distributions: Digest | None
 
 
+async def docker_image_layer(
+    app: PackagedApp, executable: str | None, origin: str, toolkit: Toolkit, *, machine: str = MACHINE
+) -> RootfsLayer:
+    """All files of an image that a Docker engine has. It is asked again only for another image."""
+    environment = await engine.environment_variables(EnvironmentVarsRequest(_DOCKER_ENVIRONMENT))
+    path = environment.get("PATH", os.defpath)
+    (docker,) = await engine.find_binaries([BinaryPathRequest(binary_name="docker", search_path=path.split(os.pathsep))])
+    if docker.first_path is None:
+        raise UnikernelBuildError(f"{origin}: docker, whose engine has the image of {app.target.address}, is not on {path}.")
+    argv = ["docker-image-layer", f"--docker={docker.first_path.path}", f"--image-id={app.docker_image}", f"--machine={machine}"]
+    argv += [f"--executable={executable}"] if executable is not None else []
+    process = await toolkit_process(
+        toolkit,
+        [*argv, "--output=application.cpio"],
+        description=f"Lay out {app.target.address}",
+        input_digest=await engine.create_digest([]),
+        env=environment,
+        output_files=["application.cpio", "application.json"],
+    )
+    return RootfsLayer("application", (await run_step(process, origin)).output_digest)
+
+
 async def lay_out_application(
     app: PackagedApp,
     executable: str | None,
@@ -214,6 +247,8 @@ async def lay_out_application(
     *,
     machine: str = MACHINE,
 ) -> LaidOutApplication:
+    if app.docker_image:
+        return LaidOutApplication(await docker_image_layer(app, executable, origin, toolkit, machine=machine), None, None)
     runtime = None
     if app.constraints is not None:
         runtime = await capture_python_runtime(app.constraints, origin, toolkit)

@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 from pants.base.build_root import BuildRoot
 from pants.core.goals.package import PackageFieldSet
@@ -28,15 +28,16 @@ from pants.option.global_options import GlobalOptions
 from pants.version import VERSION as PANTS_VERSION
 
 from pants_unikernel import engine
-from pants_unikernel.image_types import BuiltImage
+from pants_unikernel.image_types import BuiltImage, BuiltLayout
 from pants_unikernel.subsystems.signing import SigningMode, UnikernelSigning
 from pants_unikernel.util_rules.failures import UnikernelBuildError, errors_of
 from unikernel import __version__
 from unikernel.errors import UnikernelError
 from unikernel.signing.development_key import development_key_path, load_development_key
-from unikernel.signing.files import SBOM_TYPES, manifest_path, sbom_path
+from unikernel.signing.files import SBOM_TYPES, manifest_path, sbom_path, signatures_path
 from unikernel.signing.keys import Message, PasswordNeeded, PrivateKey, PublicKey, readable_by_others
-from unikernel.signing.provenance import Artifact, Build, Source
+from unikernel.signing.oci_signatures import SignedImage, sign_in_registry
+from unikernel.signing.provenance import PREDICATE_TYPE, Artifact, Build, Source, provenance_predicate
 from unikernel.signing.sign import sign_image
 from unikernel.signing.signer import CommandSigner, Signer
 from unikernel.signing.worktree import source_of_worktree
@@ -61,6 +62,17 @@ class ImageSigner:
     source: Source | None
     previous: Path
     signer: Signer | None = field(compare=False, repr=False)
+
+    def previous_files(self, directory: str) -> Callable[[str], bytes | None]:
+        """Reads what an earlier run wrote to a directory of packages, by the path in it."""
+
+        def read(path: str) -> bytes | None:
+            try:
+                return (self.previous / directory / path).read_bytes()
+            except OSError:
+                return None
+
+        return read
 
 
 # Not cached: a key, its password and the state of the sources are no inputs that the engine knows of.
@@ -206,15 +218,20 @@ async def trust_in(public_key: str, is_development: bool, directory: str = "") -
 # --- one image ----------------------------------------------------------------------------------------------------
 
 
-async def sign(field_set: PackageFieldSet, image: BuiltImage, signer: ImageSigner) -> Digest:
-    """What is beside the image to vouch for it."""
-    assert signer.signer is not None
+@dataclass(frozen=True)
+class Statement:
+    """What is said of an image. `manifest` and `sboms`, by kind, are documents as they are beside it."""
+
+    build: Build
+    manifest: bytes
+    sboms: Mapping[str, bytes]
+
+
+async def statement_of(field_set: PackageFieldSet, image: BuiltImage, signer: ImageSigner) -> Statement:
     manifest = await engine.file_content(image.digest, manifest_path(image.path))
     sboms = {}
     for kind in SBOM_TYPES:
         sboms[kind] = await engine.file_content(image.digest, sbom_path(image.path, kind))
-    # Only an Ed25519 key has to see all of it.
-    content = b"" if signer.signer.public.signs_digests else await engine.file_content(image.digest, image.path)
     build = Build(
         target=str(field_set.address),
         fields=_written_fields(field_set),
@@ -223,18 +240,51 @@ async def sign(field_set: PackageFieldSet, image: BuiltImage, signer: ImageSigne
         versions={"pants": PANTS_VERSION, "pants-unikernel": __version__, "unikernel": __version__},
         development_key=signer.is_development,
     )
+    return Statement(build, manifest, sboms)
+
+
+async def sign(field_set: PackageFieldSet, image: BuiltImage, statement: Statement, signer: ImageSigner) -> Digest:
+    """What is beside the image to vouch for it."""
+    assert signer.signer is not None
+    # Only an Ed25519 key has to see all of it.
+    content = b"" if signer.signer.public.signs_digests else await engine.file_content(image.digest, image.path)
     directory, name = os.path.split(image.path)
-
-    def previous(file: str) -> bytes | None:
-        try:
-            return (signer.previous / directory / file).read_bytes()
-        except OSError:
-            return None
-
     message = Message(bytes.fromhex(image.sha256), lambda: content)
     with errors_of(f"{field_set.address}: it cannot be signed"):
-        files = sign_image(name, message, manifest, sboms, build, signer.signer, previous)
+        files = sign_image(
+            name, message, statement.manifest, statement.sboms, statement.build, signer.signer, signer.previous_files(directory)
+        )
     return await engine.create_digest(FileContent(os.path.join(directory, file), content) for file, content in files.items())
+
+
+async def sign_layout(
+    field_set: PackageFieldSet,
+    layout: BuiltLayout,
+    repositories: Sequence[str],
+    predicates: Mapping[str, Mapping[str, Any]],
+    signer: ImageSigner,
+) -> Digest:
+    """An OCI layout with signatures and attestations of the image in `layout`, as registries have them: see `signatures_path`."""
+    assert signer.signer is not None
+    directory = signatures_path(layout.path)
+    name = os.path.basename(os.path.splitext(layout.path)[0])
+    signed = SignedImage(layout.image, name, repositories, predicates)
+    with errors_of(f"{field_set.address}: {layout.path} cannot be signed"):
+        files = sign_in_registry(signed, signer.signer, signer.previous_files(directory))
+    return await engine.create_digest(FileContent(os.path.join(directory, file), content) for file, content in files.items())
+
+
+def package_predicates(statement: Statement, image: BuiltImage) -> dict[str, Mapping[str, Any]]:
+    """What is said of a package with the image in it, by predicate types."""
+    artifact = Artifact(os.path.basename(image.path), image.sha256)
+    build = dataclasses.replace(statement.build, inputs=[*statement.build.inputs, artifact])
+    sboms = {SBOM_TYPES[kind]: json.loads(sbom) for kind, sbom in statement.sboms.items()}
+    return {PREDICATE_TYPE: provenance_predicate(build), **sboms}
+
+
+def container_predicates(statement: Statement) -> dict[str, Mapping[str, Any]]:
+    """What is said of a container of an image's files. The SBOMs have a kernel in them, and a container has none."""
+    return {PREDICATE_TYPE: provenance_predicate(statement.build)}
 
 
 def _written_fields(field_set: PackageFieldSet) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The command `unikernel`. What people use: `inspect`, `verify` and `run`. The other commands are the steps of a build, one a process."""
+"""The command `unikernel`. What people use: `inspect`, `verify`, `run` and `publish`. The other commands are the steps of a build, one a process."""
 
 from __future__ import annotations
 
@@ -66,6 +66,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_stamp(add)
     _add_pack(add)
     _add_container(add)
+    _add_package(add)
+    _add_deploy_manifests(add)
+    _add_publish(add)
     return parser
 
 
@@ -209,6 +212,7 @@ def _add_rootfs_steps(add: Callable[..., argparse.ArgumentParser]) -> None:
     parser = add("docker-image-layer", _docker_image_layer, "Make the layer of a Docker image that an engine has.")
     parser.add_argument("--docker", required=True, help="the program, which finds the engine by the environment")
     parser.add_argument("--image-id", required=True, metavar="sha256:DIGEST")
+    parser.add_argument("--name", default="", help="what errors call the image; its id by default")
     parser.add_argument("--machine", default="x86_64")
     parser.add_argument("--executable", help="what starts instead of the image's ENTRYPOINT and CMD")
     parser.add_argument("--output", type=Path, required=True)
@@ -304,10 +308,11 @@ def _docker_image_layer(arguments: argparse.Namespace) -> int:
             machine=arguments.machine,
             executable=arguments.executable,
             scratch=Path(scratch),
+            name=arguments.name,
         )
         application.layer.write(arguments.output, application.index)
     for warning in application.warnings:
-        print(f"unikernel: {arguments.image_id}: {warning}", file=sys.stderr)
+        print(f"unikernel: {arguments.name or arguments.image_id}: {warning}", file=sys.stderr)
     return 0
 
 
@@ -521,4 +526,79 @@ def _container(arguments: argparse.Namespace) -> int:
         with merged_rootfs([archive.path for archive in archives]) as rootfs:
             image = write_container(rootfs, with_usual_environment(start), settings, arguments.layout, Path(scratch))
     write_docker_archive(arguments.layout, image, settings.tag, arguments.archive)
+    return 0
+
+
+# --- an OCI package of a unikernel ----------------------------------------------------------------------------------
+
+
+def _add_package(add: Callable[..., argparse.ArgumentParser]) -> None:
+    parser = add("oci-package", _package, "Make an OCI package of an image, for container runtimes that boot unikernels.")
+    parser.add_argument("--image", type=Path, required=True)
+    parser.add_argument("--settings", type=Path, required=True, help="what the package is to say beside the image, in JSON")
+    parser.add_argument("--layout", type=Path, required=True, help="the directory to write as an OCI layout")
+    parser.add_argument("--kraftkit", type=Path, help="the directory to write as an OCI layout for KraftKit, for what that knows")
+
+
+def _package(arguments: argparse.Namespace) -> int:
+    from unikernel.oci.unikernel_package import PackageSettings, write_kraftkit_package, write_package
+
+    settings = PackageSettings.read(arguments.settings)
+    arguments.layout.parent.mkdir(parents=True, exist_ok=True)
+    with scratch_directory() as scratch:
+        write_package(arguments.image, settings, arguments.layout, Path(scratch))
+    if arguments.kraftkit:
+        with scratch_directory() as scratch:
+            write_kraftkit_package(arguments.image, settings, arguments.kraftkit, Path(scratch))
+    return 0
+
+
+# --- deployment manifests -----------------------------------------------------------------------------------------
+
+
+def _add_deploy_manifests(add: Callable[..., argparse.ArgumentParser]) -> None:
+    parser = add("deploy-manifests", _deploy_manifests, "Write what runs a service in a cluster, as a container or as a unikernel.")
+    parser.add_argument("--workload", type=Path, required=True, help="what the service is to be in a cluster, in JSON")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIRECTORY")
+
+
+def _deploy_manifests(arguments: argparse.Namespace) -> int:
+    from unikernel.deploy.manifests import write_manifests
+    from unikernel.deploy.workload import Workload
+
+    write_manifests(Workload.read(arguments.workload), arguments.output)
+    return 0
+
+
+# --- publishing ---------------------------------------------------------------------------------------------------
+
+
+def _add_publish(add: Callable[..., argparse.ArgumentParser]) -> None:
+    parser = add("publish", _publish, "Push a packaged OCI layout, with its signatures, to registries: see docs/publish.md.")
+    parser.add_argument("--layout", type=Path, required=True, help="the directory that was packaged")
+    parser.add_argument(
+        "--signatures", type=Path, metavar="LAYOUT", help="where what is signed of it is, if not in the layout itself"
+    )
+    parser.add_argument(
+        "--to", action="append", required=True, metavar="HOST[:PORT]/REPOSITORY", help="where to push it (repeatable)"
+    )
+    parser.add_argument("--tag", action="extend", nargs="+", required=True, help="a tag for it (repeatable)")
+    parser.add_argument(
+        "--skopeo", default="skopeo", metavar="PATH", help="the program that sends images; the one on PATH by default"
+    )
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write what was published, in JSON")
+
+
+def _publish(arguments: argparse.Namespace) -> int:
+    from unikernel.oci.publish import publish, write_result
+    from unikernel.oci.repository import Repository
+
+    if arguments.output:
+        arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    repositories = [Repository.parse(text) for text in arguments.to]
+    published = publish(arguments.layout, repositories, arguments.tag, arguments.skopeo, arguments.signatures)
+    if arguments.output:
+        write_result(published, arguments.output)
+    for image in published:
+        print(image.to_text())
     return 0

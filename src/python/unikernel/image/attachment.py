@@ -80,6 +80,24 @@ def append_sections(program: Path, sections: Sequence[Section], output: Path) ->
         stream.write(structs.Elf_Ehdr.build(header))
 
 
+def without_sections(image: Path, first: str, output: Path) -> None:
+    """Writes what `append_sections` was given to `output`, but for its table of sections: `first` names the first one that was appended.
+
+    Nothing that boots is lost: what is loaded is in segments, or where a multiboot header says.
+    """
+    from elftools.elf.elffile import ELFFile
+
+    with image.open("rb") as source, output.open("wb") as stream:
+        elf = ELFFile(source)
+        header, section = elf.header, elf.get_section_by_name(first)
+        assert section is not None
+        source.seek(0)
+        copy_bytes(source, stream, section["sh_offset"])
+        header.e_shoff = header.e_shnum = header.e_shstrndx = 0
+        stream.seek(0)
+        stream.write(elf.structs.Elf_Ehdr.build(header))
+
+
 def _retired(header: Any) -> Any:
     """An entry of the table that nobody looks at."""
     header.sh_type, header.sh_name, header.sh_size = "SHT_NULL", 0, 0

@@ -17,7 +17,8 @@ from unikernel.rootfs.base import build_base_layer
 from unikernel.rootfs.layer import Layer as RootfsLayer
 from unikernel.rootfs.layer import LayerIndex
 
-_ENVIRONMENT = {"HOME": "/", "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+USUAL_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_ENVIRONMENT = {"HOME": "/", "PATH": USUAL_PATH}
 
 
 @dataclass(frozen=True)

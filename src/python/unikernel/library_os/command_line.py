@@ -70,11 +70,16 @@ def check_words(library_os: LibraryOs, arguments: Sequence[str], environment: Ma
                 )
 
 
+def quoted_words(library_os: LibraryOs, words: Sequence[str]) -> list[str]:
+    """Each as the library OS reads it. Raises UnikernelError for one that it has no way to be given."""
+    return [_quoted(library_os.name, library_os.command_line, word) for word in words]
+
+
 def _words(library_os: LibraryOs, words: Sequence[str], around: str) -> str:
     if not words:
         return ""
     syntax = library_os.command_line
-    written = syntax.separator.join(syntax.word.format(word=_quoted(library_os.name, syntax, word)) for word in words)
+    written = syntax.separator.join(syntax.word.format(word=word) for word in quoted_words(library_os, words))
     return around.format(words=written)
 
 

@@ -221,6 +221,24 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class Urunc:
+    """As the container runtime urunc knows it: the type of unikernel, what boots it, and the first words of an image's entrypoint
+    ({name}, {program}). The application's arguments follow, unless they are in the image.
+    """
+
+    type: str
+    hypervisor: str
+    entrypoint: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class KraftKit:
+    """`platform` is what KraftKit calls the machine that an image is for."""
+
+    platform: str
+
+
+@dataclass(frozen=True)
 class LibraryOs:
     """`title`, `tried` and `published` are for people: what it is, what it was tried with, where its kernels are. `honours` are the
     fields of an image (as in a BUILD file) that it can do something with. `machines` are by name, the default first; where there are
@@ -245,3 +263,5 @@ class LibraryOs:
     kvm_probe: KvmProbe | None
     exit: Exit
     limits: Limits
+    urunc: Urunc | None = None
+    kraftkit: KraftKit | None = None

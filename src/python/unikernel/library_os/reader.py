@@ -36,6 +36,7 @@ from unikernel.library_os.description import (
     Generate,
     Input,
     InputKind,
+    KraftKit,
     KvmProbe,
     LibraryOs,
     Limits,
@@ -44,6 +45,7 @@ from unikernel.library_os.description import (
     Pack,
     Quoting,
     RootfsForm,
+    Urunc,
 )
 
 NAME = "[a-z][a-z0-9-]*"
@@ -164,6 +166,8 @@ _SCHEMA = Map(
                 Optional("failure"): _Expression(),
             }
         ),
+        Optional("urunc"): Map({"type": Regex(NAME), "hypervisor": Regex(NAME), "entrypoint": _Words()}),
+        Optional("kraftkit"): Map({"platform": Regex(NAME)}),
         Optional("limits"): Map({Optional(name): Bool() for name in Limits.__dataclass_fields__}),
     }
 )
@@ -214,6 +218,8 @@ def _library_os(document: Mapping[str, Any], label: str) -> LibraryOs:
         kvm_probe=KvmProbe(**boot["kvm_probe"]) if "kvm_probe" in boot else None,
         exit=Exit(**exit),
         limits=Limits(**document.get("limits", {})),
+        urunc=Urunc(**document["urunc"]) if "urunc" in document else None,
+        kraftkit=KraftKit(**document["kraftkit"]) if "kraftkit" in document else None,
     )
     _check(library_os, label)
     return library_os
@@ -281,6 +287,10 @@ def _check(library_os: LibraryOs, label: str) -> None:
     known([syntax.word], ("word",), "command_line.word")
     known([syntax.variable], ("name", "value"), "command_line.variable")
     known(list(syntax.network.values()), NETWORK_PLACEHOLDERS, "command_line.network")
+    if library_os.urunc is not None:
+        known(library_os.urunc.entrypoint, ("name", "program"), "urunc.entrypoint")
+    if library_os.kraftkit is not None and not (isinstance(build, Pack) and build.kernel and build.rootfs is RootfsForm.CPIO):
+        raise UnikernelError(f"{label}: kraftkit is for what packs a cpio archive beside a kernel.")
     if bool(library_os.machines) == bool(library_os.elsewhere):
         raise UnikernelError(f"{label}: boot has either machines or elsewhere, which says what boots images in their place.")
     for name, machine in library_os.machines.items():

@@ -28,7 +28,7 @@ from unikernel.rootfs.merge import MergedEntry, MergedRootfs
 # What changes seldom comes first: its layers are shared, unpacked, by images that differ in the others.
 _ORDER = ("python", "libraries", "distributions", "base", "application", "files")
 # Nothing in an image says when it was made.
-_CREATED = "1980-01-01T00:00:00Z"
+CREATED = "1980-01-01T00:00:00Z"
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def write_container(rootfs: MergedRootfs, start: Start, settings: ContainerSetti
         archive = scratch / f"{name}.tar.gz"
         diff_ids.append(write_layer(_entries_of(rootfs, name), archive))
         layers.append(layout.add_file(archive, LAYER))
-        history.append({"created": _CREATED, "created_by": f"unikernel: {name}"})
+        history.append({"created": CREATED, "created_by": f"unikernel: {name}"})
     config = layout.add_document(_config(start, settings, diff_ids, history), CONFIG)
     manifest = {
         "schemaVersion": 2,
@@ -99,7 +99,7 @@ def _config(
     if settings.ports:
         config["ExposedPorts"] = {port: {} for port in settings.ports}
     return {
-        "created": _CREATED,
+        "created": CREATED,
         "architecture": ARCHITECTURES[settings.architecture],
         "os": "linux",
         "config": config,

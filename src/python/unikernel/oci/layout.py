@@ -17,7 +17,9 @@ from unikernel.digests import file_sha256
 INDEX = "application/vnd.oci.image.index.v1+json"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 CONFIG = "application/vnd.oci.image.config.v1+json"
+EMPTY = "application/vnd.oci.empty.v1+json"
 LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
+UNCOMPRESSED_LAYER = "application/vnd.oci.image.layer.v1.tar"
 # As OCI names them (Go's GOARCH).
 ARCHITECTURES = {"aarch64": "arm64", "riscv64": "riscv64", "x86_64": "amd64"}
 # What tools call an image of a layout by.
@@ -31,7 +33,7 @@ class Descriptor:
     media_type: str
     digest: str
     size: int
-    annotations: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     @property
     def blob(self) -> str:
@@ -41,6 +43,12 @@ class Descriptor:
     def to_document(self) -> dict[str, Any]:
         annotations = {"annotations": dict(self.annotations)} if self.annotations else {}
         return {"mediaType": self.media_type, "digest": self.digest, "size": self.size, **annotations}
+
+
+def only_image(index: bytes) -> Descriptor:
+    """Of a layout with one image, by its index.json."""
+    (document,) = json.loads(index)["manifests"]
+    return Descriptor(document["mediaType"], document["digest"], document["size"])
 
 
 def canonical_json(document: Any) -> bytes:

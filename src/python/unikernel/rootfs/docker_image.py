@@ -78,17 +78,17 @@ def save_docker_image(docker: str, image_id: str, archive: Path) -> None:
 
 
 def build_docker_application(
-    archive: Path, *, image_id: str = "", machine: str, executable: str | None = None, scratch: Path
+    archive: Path, *, image_id: str = "", machine: str, executable: str | None = None, scratch: Path, name: str = ""
 ) -> DockerApplication:
     """The layer of the image in an archive of `docker image save`. It refers to the archive and to files in `scratch`.
 
-    `executable` takes the place of ENTRYPOINT and CMD, as `docker run --entrypoint` does.
+    `executable` takes the place of ENTRYPOINT and CMD, as `docker run --entrypoint` does. `name` is what errors call the image.
 
     Raises UnikernelError when the archive is damaged or holds another image, when there is nothing to start in it, and when what starts
     cannot run on `machine`, or lacks a loader or a library.
     """
     image = read_image(archive, image_id)
-    name = f"The Docker image {image_id or f'sha256:{image.digest}'}"
+    name = name or f"The Docker image {image_id or f'sha256:{image.digest}'}"
     _check_platform(image.config, name, machine)
     tree = _flattened(image, name, scratch)
     command = _command(image.config, executable, name)
@@ -208,7 +208,7 @@ def _command(config: ImageConfig, executable: str | None, name: str) -> _Command
         return _Command(config.entrypoint, config.command)
     if config.command:
         return _Command(config.command[:1], config.command[1:])
-    raise UnikernelError(f"{name} has neither ENTRYPOINT nor CMD: say by `executable` what starts.")
+    raise UnikernelError(f"{name} has neither an ENTRYPOINT nor a CMD: say by `executable` what starts.")
 
 
 class _Starting:

@@ -22,7 +22,7 @@ from unikernel.oci.container import ContainerSettings, write_container, write_do
 from unikernel.rootfs.cpio import CpioEntry, read_cpio_bytes
 from unikernel.rootfs.layer import LayerIndex
 from unikernel.rootfs.merge import merged_rootfs
-from unikernel.testing.docker_engine import DockerEngine, docker_engine
+from unikernel.testing.docker_engine import DockerEngine, running_docker_engine
 from unikernel.testing.programs import compile_c
 
 _ROOT = str(Path(unikernel.__file__).parent.parent)
@@ -51,8 +51,8 @@ int main(int count, char **words) {
 
 
 @pytest.fixture(scope="module")
-def engine() -> Iterator[DockerEngine]:
-    with docker_engine() as engine:
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerEngine]:
+    with running_docker_engine(tmp_path_factory.mktemp("engine")) as engine:
         yield engine
 
 
@@ -283,7 +283,7 @@ def test_a_container_with_odd_names_is_loaded(engine: DockerEngine, tool: Path, 
 @pytest.mark.parametrize(
     ("end", "part"),
     [
-        ("", "has neither ENTRYPOINT nor CMD: say by `executable` what starts."),
+        ("", "has neither an ENTRYPOINT nor a CMD: say by `executable` what starts."),
         ("CMD run", "would start '/bin/sh', which it does not have: say by `executable`"),
         ('ENTRYPOINT ["none"]', "would start 'none', which it does not have on its PATH (/usr/local/sbin:"),
         ('COPY data/a /a\nENTRYPOINT ["/a"]', "would start /a, which is not executable"),
@@ -336,11 +336,12 @@ def test_an_image_that_is_gone_and_an_engine_that_does_not_answer(engine: Docker
 
 
 def test_nothing_of_an_engine_is_left(tool: Path, tmp_path: Path) -> None:
-    with docker_engine() as engine:
+    with running_docker_engine(tmp_path / "engine") as engine:
         directory = engine.directory
         image_id = engine.build(_context(tmp_path, tool, 'FROM scratch\nCOPY tool /tool\nCMD ["/tool"]\n'))
         assert engine.docker("run", "--network=host", image_id).startswith("0:0 / ")
-    assert not directory.exists()
+    assert not directory.exists() and not (tmp_path / "engine").exists()
     processes = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
     assert not [command for command in processes if str(directory).encode() in command]
-    assert str(directory) not in Path("/proc/self/mountinfo").read_text()
+    mounts = Path("/proc/self/mountinfo").read_text()
+    assert str(directory) not in mounts and str(tmp_path) not in mounts

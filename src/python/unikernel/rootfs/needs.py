@@ -7,8 +7,11 @@ code is there, and may never run.
 
 from __future__ import annotations
 
+import functools
 import json
 import posixpath
+import re
+import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from enum import Enum
@@ -88,7 +91,7 @@ def program_needs(program: Path, facts: ElfFacts, name: str, *, certain: bool = 
     except parser_failures():
         return []
     needs = []
-    for symbol in sorted(symbols & set(_CAPABILITIES)):
+    for symbol in sorted(symbols):
         if is_static and symbol in _ALWAYS_LINKED:
             continue
         # A Go program has all of a package that it imports anything of.
@@ -98,10 +101,28 @@ def program_needs(program: Path, facts: ElfFacts, name: str, *, certain: bool = 
 
 
 def _symbols(elf: Any, is_static: bool) -> set[str]:
+    """Those that say something. The table is read here (gABI, "Symbol Table"): pyelftools takes seconds for that of a Go program."""
     section = elf.get_section_by_name(".symtab" if is_static else ".dynsym")
     if section is None:
         return set()
-    return {symbol.name for symbol in section.iter_symbols() if is_static != (symbol["st_shndx"] == "SHN_UNDEF")}
+    strings = section.stringtable.data()
+    # A name may be the end of another one.
+    names = {match.start(1): match[1].decode() for name in _CAPABILITIES for match in re.finditer(_ending(name), strings)}
+    order = "<" if elf.little_endian else ">"
+    # st_name comes first; the section that defines the symbol, if one does (st_shndx), is elsewhere in each class.
+    form, section_number = ("IBBHQQ", 3) if elf.elfclass == 64 else ("IIIBBH", 5)
+    symbol = struct.Struct(order + form)
+    table = section.data()
+    return {
+        names[entry[0]]
+        for entry in symbol.iter_unpack(table[: len(table) // symbol.size * symbol.size])
+        if entry[0] in names and is_static == (entry[section_number] != 0)
+    }
+
+
+@functools.cache
+def _ending(name: str) -> re.Pattern[bytes]:
+    return re.compile(b"(" + re.escape(name.encode()) + b")\0")
 
 
 # --- Python -------------------------------------------------------------------------------------------------------

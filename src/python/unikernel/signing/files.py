@@ -37,3 +37,8 @@ def paths_beside(image: str, *, signed: bool = True) -> list[str]:
 def signature_paths(image: str) -> list[str]:
     """All that signing makes."""
     return [bundle_path(image), provenance_path(image), *(sbom_attestation_path(image, kind) for kind in SBOM_TYPES)]
+
+
+def signatures_path(layout: str) -> str:
+    """Of the OCI layout with the signatures of what an OCI layout has in it."""
+    return f"{layout}.signatures"

@@ -2,70 +2,48 @@
 
 from __future__ import annotations
 
-import functools
 import os
-import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from unikernel.testing.debian_package import program
 
 # The first release of Debian that has it. It is a static program, which runs on older ones too.
 _RELEASE = "trixie"
-_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 # Attestation (as the names of files have it) -> what cosign calls its type.
 ATTESTATIONS = {"intoto": "slsaprovenance1", "spdx.intoto": "spdxjson", "cdx.intoto": "cyclonedx"}
 # What `cosign` needs to know of Sigstore's public services, when none of them is used: otherwise it asks them.
 _EMPTY_TRUSTED_ROOT = '{"mediaType": "application/vnd.dev.sigstore.trustedroot+json;version=0.1"}\n'
 
 
-@functools.cache
 def cosign() -> str:
-    """The path of the program, downloaded once in this process if need be."""
-    return shutil.which("cosign") or str(_download(Path(tempfile.mkdtemp(prefix="cosign-"))))
+    """The path of the program."""
+    return program("cosign", release=_RELEASE)
 
 
-def _download(directory: Path) -> Path:
-    """From the mirror of Debian that this machine uses, without installing anything on it."""
-    for name in ("lists/partial", "cache/archives/partial", "package"):
-        (directory / name).mkdir(parents=True)
-    sources = directory / "sources.list"
-    sources.write_text(f"deb [signed-by={_KEYRING}] {_mirror()} {_RELEASE} main\n")
-    options = {
-        "Dir::Etc::sourcelist": sources,
-        "Dir::Etc::sourceparts": "-",
-        "Dir::State::lists": directory / "lists",
-        "Dir::Cache": directory / "cache",
-        "APT::Sandbox::User": "root",
-    }
-    apt_get = ["apt-get", "--quiet=2", *(f"--option={name}={value}" for name, value in options.items())]
-    subprocess.run([*apt_get, "update"], check=True)
-    subprocess.run([*apt_get, "download", "cosign"], cwd=directory, check=True)
-    [package] = directory.glob("cosign_*.deb")
-    subprocess.run(["dpkg-deb", "--extract", str(package), str(directory / "package")], check=True)
-    return directory / "package/usr/bin/cosign"
-
-
-def _mirror() -> str:
-    """The archive of the running release: not that of its security updates."""
-    command = ["apt-get", "indextargets", "--format", "$(REPO_URI) $(LABEL) $(COMPONENT)"]
-    printed = subprocess.run(command, stdout=subprocess.PIPE, check=True, encoding="utf-8").stdout
-    mirrors = {line.split()[0] for line in printed.splitlines() if line.split()[1:] == ["Debian", "main"]}
-    return min(mirrors)
-
-
-def run_cosign(*arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {"HOME": os.environ.get("HOME", "/"), "PATH": os.environ.get("PATH", os.defpath)}
+def run_cosign(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {"HOME": os.environ.get("HOME", "/"), "PATH": os.environ.get("PATH", os.defpath), **variables}
     return subprocess.run(
         [cosign(), *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", env=environment
     )
 
 
+@contextmanager
+def trusted_root() -> Iterator[Path]:
+    """The file of an empty one: what is verified by a key only."""
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        file.write(_EMPTY_TRUSTED_ROOT)
+        file.flush()
+        yield Path(file.name)
+
+
 def verify_blob(image: Path, key: Path) -> subprocess.CompletedProcess[str]:
-    with tempfile.NamedTemporaryFile("w", suffix=".json") as trusted_root:
-        trusted_root.write(_EMPTY_TRUSTED_ROOT)
-        trusted_root.flush()
+    with trusted_root() as root:
         options = [f"--key={key}", f"--bundle={image}.sigstore.json", "--new-bundle-format"]
-        options += ["--insecure-ignore-tlog", f"--trusted-root={trusted_root.name}"]
+        options += ["--insecure-ignore-tlog", f"--trusted-root={root}"]
         return run_cosign("verify-blob", *options, str(image))
 
 

@@ -1,4 +1,4 @@
-"""A Docker engine of a test's own: a real `dockerd`, which needs root, with its data in a temporary directory.
+"""A Docker engine of a test's own: a real `dockerd`, which needs root.
 
 It has no network of its own: containers run with `--network=host`. There is no registry: images are built `FROM scratch`, or imported.
 """
@@ -25,7 +25,7 @@ _MOUNT_POINT = 4
 
 @dataclass(frozen=True)
 class DockerEngine:
-    """`environment` is what a client needs to find it."""
+    """`environment` is what a client needs to find it. `directory` has its socket and its log."""
 
     directory: Path
 
@@ -52,8 +52,10 @@ class DockerEngine:
 
 
 @contextmanager
-def docker_engine() -> Iterator[DockerEngine]:
-    """An engine that answers. When the block ends, nothing of it is left: neither processes and mounts, nor images."""
+def running_docker_engine(data: Path) -> Iterator[DockerEngine]:
+    """An engine that answers, with its images in the directory `data`, which need not be there. When the block ends, nothing of it is
+    left: neither processes and mounts, nor files.
+    """
     directory = Path(tempfile.mkdtemp(prefix="docker-", dir=_TEMPORARY))
     engine = DockerEngine(directory)
     (directory / "config").mkdir()
@@ -61,20 +63,22 @@ def docker_engine() -> Iterator[DockerEngine]:
     (directory / "daemon.json").write_text("{}\n")
     try:
         with (directory / "log").open("wb") as log:
-            daemon = subprocess.Popen(_command(directory), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+            command = _command(directory, data.absolute())
+            daemon = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
         try:
             _wait(engine, daemon)
             yield engine
         finally:
             _stop(engine, daemon)
     finally:
-        _remove(directory)
+        for root in (directory, data.absolute()):
+            _remove(root)
 
 
-def _command(directory: Path) -> list[str]:
+def _command(directory: Path, data: Path) -> list[str]:
     return [
         "dockerd",
-        f"--data-root={directory}/data",
+        f"--data-root={data}",
         f"--exec-root={directory}/exec",
         f"--pidfile={directory}/pid",
         f"--config-file={directory}/daemon.json",
@@ -120,4 +124,5 @@ def _remove(directory: Path) -> None:
     mounts = [line.split()[_MOUNT_POINT] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
     for mount in sorted((mount for mount in mounts if mount.startswith(f"{directory}/")), reverse=True):
         subprocess.run(["umount", "--lazy", mount], check=True)
-    shutil.rmtree(directory)
+    if directory.exists():
+        shutil.rmtree(directory)

@@ -94,6 +94,98 @@ static const struct {
     {"user=", read_user},
 };
 
+/* The fields of `ip=`, in the order in which they are there; the last ones may be missing. */
+enum ip_field {
+    IP_CLIENT,
+    IP_SERVER,
+    IP_GATEWAY,
+    IP_NETMASK,
+    IP_HOSTNAME,
+    IP_DEVICE,
+    IP_MODE,
+    IP_DNS,
+    IP_DNS_2,
+    IP_NTP,
+    IP_FIELDS
+};
+
+/* An address, or nothing. */
+static bool read_optional_address(const char *text, uint32_t *address)
+{
+    return *text == '\0' || ipv4_parse(text, address);
+}
+
+static bool is_one_of(const char *text, const char *const *names)
+{
+    for (; *names != NULL; names++)
+        if (strcmp(text, *names) == 0)
+            return true;
+    return false;
+}
+
+static const char *set_mode(struct config *config, const char *mode)
+{
+    static const char *const automatic[] = {"", "on", "any", "dhcp", "both", NULL};
+    static const char *const off[] = {"off", "none", NULL};
+    if (is_one_of(mode, automatic))
+        config->network = NETWORK_DHCP;
+    else if (is_one_of(mode, off))
+        config->network = NETWORK_NONE;
+    else
+        return "neither an address nor dhcp, on, any, off or none";
+    return NULL;
+}
+
+static const char *set_nameservers(struct config *config, char *const *fields)
+{
+    if (config->nameserver_count != 0) /* the image's own */
+        return NULL;
+    for (int i = IP_DNS; i <= IP_DNS_2; i++) {
+        const char *wrong = *fields[i] != '\0' ? read_nameserver(config, fields[i]) : NULL;
+        if (wrong != NULL)
+            return wrong;
+    }
+    return NULL;
+}
+
+const char *config_take_address(struct config *config, char *text)
+{
+    static char nothing[] = "";
+    char *fields[IP_FIELDS] = {text};
+    uint32_t address = 0, gateway = 0, netmask = 0;
+    if (config->network == NETWORK_NONE)
+        return NULL;
+    for (int i = 1; i < IP_FIELDS; i++) {
+        char *end = fields[i - 1] == nothing ? NULL : strchr(fields[i - 1], ':');
+        fields[i] = end != NULL ? end + 1 : nothing;
+        if (end != NULL)
+            *end = '\0';
+    }
+    if (fields[1] == nothing && !ipv4_parse(text, &address)) /* `ip=dhcp` */
+        return set_mode(config, text);
+    if (!read_optional_address(fields[IP_CLIENT], &address) || !read_optional_address(fields[IP_GATEWAY], &gateway) ||
+        !read_optional_address(fields[IP_NETMASK], &netmask))
+        return "an address in it is not an IPv4 address";
+    const char *wrong = set_nameservers(config, fields);
+    if (wrong != NULL)
+        return wrong;
+    if (*fields[IP_HOSTNAME] != '\0' && config->hostname == NULL)
+        wrong = read_hostname(config, fields[IP_HOSTNAME]);
+    if (wrong != NULL)
+        return wrong;
+    if (address == 0)
+        return set_mode(config, fields[IP_MODE]);
+    if (netmask == 0)
+        netmask = ipv4_classful_netmask(address);
+    if (!ipv4_is_host(address) || !ipv4_is_netmask(netmask) || (gateway != 0 && !ipv4_is_host(gateway)))
+        return "not the address of a host, with its netmask and gateway";
+    config->network = NETWORK_STATIC;
+    config->address = address;
+    config->gateway = gateway;
+    config->netmask = netmask;
+    return NULL;
+}
+
 /* False: the record is known and wrong. */
 static bool read_record(struct config *config, char *record, config_problem *problem)
 {

@@ -34,4 +34,9 @@ typedef void config_problem(const char *record, const char *problem);
  * program must not start with it; everything wrong, fatal or not, goes to `problem`. */
 bool config_parse(char *text, size_t size, struct config *config, config_problem *problem);
 
+/* Reads the value of the kernel parameter `ip=` (Documentation/admin-guide/nfs/nfsroot.rst), by which a container runtime
+ * gives a unikernel its pod's address, over the network in `config`. An image without a network stays so. What is wrong
+ * with it, or NULL; `config` keeps pointers into `text`, which is changed. */
+const char *config_take_address(struct config *config, char *text);
+
 #endif

@@ -57,6 +57,55 @@ static void test_defaults(void)
     CHECK(!config.has_user && config.arguments.count == 0 && config.environment.count == 0);
 }
 
+/* What the image says, and what `ip=` then makes of it. */
+static const char *take_address(const char *parameter)
+{
+    static char text[256];
+    PARSE("exec=/a\0network=dhcp\0nameserver=9.9.9.9");
+    snprintf(text, sizeof text, "%s", parameter);
+    return config_take_address(&config, text);
+}
+
+static void test_address_of_the_command_line(void)
+{
+    CHECK(take_address("10.1.2.3::10.1.2.1:255.255.255.0:urunc:eth0:off") == NULL);
+    CHECK(config.network == NETWORK_STATIC && config.address == 0x0a010203 && config.gateway == 0x0a010201);
+    CHECK(config.netmask == 0xffffff00 && strcmp(config.hostname, "urunc") == 0);
+    CHECK(config.nameserver_count == 1 && config.nameservers[0] == 0x09090909);
+    CHECK(take_address("10.1.2.3") == NULL && config.network == NETWORK_STATIC && config.netmask == 0xff000000);
+    CHECK(config.gateway == 0 && config.hostname == NULL);
+    CHECK(take_address("10.1.2.3::::::off:8.8.8.8:8.8.4.4:1.1.1.1:") == NULL && config.nameserver_count == 1);
+    CHECK(take_address("dhcp") == NULL && config.network == NETWORK_DHCP);
+    CHECK(take_address(":::::eth0:dhcp") == NULL && config.network == NETWORK_DHCP);
+    CHECK(take_address("off") == NULL && config.network == NETWORK_NONE);
+    CHECK(take_address("") == NULL && config.network == NETWORK_DHCP);
+}
+
+static void test_name_servers_of_the_command_line(void)
+{
+    char text[] = "10.1.2.3::10.1.2.1:255.255.255.0:::off:8.8.8.8:8.8.4.4";
+    PARSE("exec=/a\0network=dhcp\0hostname=box");
+    CHECK(config_take_address(&config, text) == NULL);
+    CHECK(config.nameserver_count == 2 && config.nameservers[1] == 0x08080404 && strcmp(config.hostname, "box") == 0);
+}
+
+static void test_image_without_a_network_stays_so(void)
+{
+    char text[] = "10.1.2.3::10.1.2.1:255.255.255.0:urunc:eth0:off";
+    PARSE("exec=/a");
+    CHECK(config_take_address(&config, text) == NULL && config.network == NETWORK_NONE && config.address == 0);
+}
+
+static void test_wrong_addresses_of_the_command_line(void)
+{
+    static const char *const wrong[] = {
+        "bootp", "10.1.2", "10.1.2.3::x", "10.1.2.3:::255.0.255.0", "127.0.0.1:::255.0.0.0", "10.1.2.3::224.0.0.1:255.0.0.0",
+        "::::::never"};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
+        CHECK(take_address(wrong[i]) != NULL);
+    CHECK(config.network == NETWORK_DHCP);
+}
+
 static void test_later_variable_wins(void)
 {
     CHECK(PARSE("exec=/a\0env=A=1\0env=AB=2\0env=A=3"));
@@ -142,6 +191,10 @@ int main(void)
 {
     test_everything();
     test_defaults();
+    test_address_of_the_command_line();
+    test_name_servers_of_the_command_line();
+    test_image_without_a_network_stays_so();
+    test_wrong_addresses_of_the_command_line();
     test_later_variable_wins();
     test_unknown_key_is_no_error();
     test_incomplete();

@@ -108,13 +108,17 @@ static void take_variable(char *word)
 static void add_kernel_environment(char **environment)
 {
     char *more_arguments = NULL, *more_variables = NULL;
+    const char *wrong;
     for (char **entry = environment; *entry != NULL; entry++) {
         char *value;
         if ((value = text_after(*entry, "UNIKERNEL_ARGS=")) != NULL)
             more_arguments = value;
         else if ((value = text_after(*entry, "UNIKERNEL_ENV=")) != NULL)
             more_variables = value;
-        else if (text_after(*entry, "HOME=") != NULL || text_after(*entry, "TERM=") != NULL)
+        else if ((value = text_after(*entry, "ip=")) != NULL) {
+            if ((wrong = config_take_address(&config, value)) != NULL)
+                fail_with_word("the kernel parameter ip: ", wrong);
+        } else if (text_after(*entry, "HOME=") != NULL || text_after(*entry, "TERM=") != NULL)
             set_default_variable(*entry);
         else
             set_variable(*entry);
