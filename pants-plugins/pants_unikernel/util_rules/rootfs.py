@@ -225,7 +225,8 @@ async def docker_image_layer(
     (docker,) = await engine.find_binaries([BinaryPathRequest(binary_name="docker", search_path=path.split(os.pathsep))])
     if docker.first_path is None:
         raise UnikernelBuildError(f"{origin}: docker, whose engine has the image of {app.target.address}, is not on {path}.")
-    argv = ["docker-image-layer", f"--docker={docker.first_path.path}", f"--image-id={app.docker_image}", f"--machine={machine}"]
+    argv = ["docker-image-layer", f"--docker={docker.first_path.path}", f"--image-id={app.docker_image}", f"--name={app.target.address}"]
+    argv += [f"--machine={machine}"]
     argv += [f"--executable={executable}"] if executable is not None else []
     process = await toolkit_process(
         toolkit,
