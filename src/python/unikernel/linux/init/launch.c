@@ -27,9 +27,22 @@ static _Noreturn void child_fail(const char *step)
     _exit(STATUS_SETUP_FAILED);
 }
 
+/* Nobody else could listen on the ports below 1024: they are the user's too, as in a container (Linux:
+ * Documentation/networking/ip-sysctl.rst). */
+static void open_ports(void)
+{
+    int file = open("/proc/sys/net/ipv4/ip_unprivileged_port_start", O_WRONLY | O_CLOEXEC);
+    if (file < 0)
+        return; /* a kernel without a network, or without this setting */
+    if (write(file, "0\n", 2) != 2)
+        child_fail("cannot open the ports below 1024 to the user");
+    close(file);
+}
+
 /* Gives the console to the user too: /dev/stdout is opened anew by programs that log there. */
 static void become_user(const struct config *config)
 {
+    open_ports();
     fchown(STDIN_FILENO, config->user, config->group);
     if (setgroups(0, NULL) != 0 || setgid(config->group) != 0 || setuid(config->user) != 0)
         child_fail("cannot become the configured user");

@@ -41,6 +41,8 @@ extern char __unikernel_rootfs[], __unikernel_rootfs_end[];
 static char *settled __initdata;
 /* What follows the end of the last file in its last page: headers, until they are read, and zeros then. */
 static char *tail __initdata;
+/* There are directories with S_ISGID: what is made in one gets its group, and a directory that bit. */
+static bool groups_are_inherited __initdata;
 
 static u32 __init read_field(const char *header, enum field field)
 {
@@ -210,6 +212,8 @@ static void __init replace_entry(const char *path, umode_t mode, uid_t uid, gid_
 {
 	int error = add_entry(path, mode, device, data, size);
 
+	if (S_ISDIR(mode) && mode & S_ISGID)
+		groups_are_inherited = true;
 	if (error == -EEXIST) {
 		struct kstat there;
 
@@ -220,10 +224,10 @@ static void __init replace_entry(const char *path, umode_t mode, uid_t uid, gid_
 		error = add_entry(path, mode, device, data, size);
 	}
 	check(path, error);
-	if (!is_root(uid, gid))
+	if (!is_root(uid, gid) || groups_are_inherited)
 		check(path, init_chown(path, uid, gid, AT_SYMLINK_NOFOLLOW));
-	/* Those that open, mkdir and chown may drop. */
-	if (!S_ISLNK(mode) && mode & (S_ISUID | S_ISGID | S_ISVTX))
+	/* Bits that open, mkdir and chown may drop, or add. */
+	if (!S_ISLNK(mode) && (mode & (S_ISUID | S_ISGID | S_ISVTX) || groups_are_inherited))
 		check(path, init_chmod(path, mode));
 }
 
