@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import tarfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -127,8 +128,12 @@ def test_one_run_packages_both_and_builds_the_pex_once(project: PantsProject) ->
     processes = completed_processes(project.succeed("package", "side::"))
     assert processes.count("Building side/server.pex") == 1
     assert processes.count("Lay out side:server") == 1
-    assert [process for process in processes if process.startswith("Building docker image")] == ["Building docker image docker:latest"]
-    assert {"side/docker.docker-info.json", "side/server.pex", "side/unikernel.container.tar", "side/unikernel.elf"} <= set(project.dist())
+    assert [process for process in processes if process.startswith("Building docker image")] == [
+        "Building docker image docker:latest"
+    ]
+    assert {"side/docker.docker-info.json", "side/server.pex", "side/unikernel.container.tar", "side/unikernel.elf"} <= set(
+        project.dist()
+    )
     assert completed_processes(project.succeed("package", "side:unikernel", "side:server")) == []
 
 
@@ -139,7 +144,9 @@ def test_the_sample_service_answers_the_same_in_docker_and_by_itself(tmp_path: P
     with make_services_project(tmp_path / "services") as services:
         services.succeed("package", "src/services/greeter:unikernel")
         directory = services.root / "dist/src.services.greeter"
-        inspected = subprocess.run(["skopeo", "inspect", f"oci:{directory}/unikernel.container"], stdout=subprocess.PIPE, check=True)
+        inspected = subprocess.run(
+            ["skopeo", "inspect", f"oci:{directory}/unikernel.container"], stdout=subprocess.PIPE, check=True
+        )
         assert json.loads(inspected.stdout)["Architecture"] == "amd64"
         loaded = engine.docker("load", f"--input={directory}/unikernel.container.tar")
         assert "greeter/unikernel:latest" in loaded
@@ -195,8 +202,8 @@ def test_only_another_image_is_laid_out_again(docker_app: PantsProject) -> None:
         (["COPY bad/data /data"], "", "bad:docker has neither an ENTRYPOINT nor a CMD"),
         (["COPY bad/data /data", 'ENTRYPOINT ["/missing"]'], "", "/missing"),
         (["COPY bad/data /data", 'ENTRYPOINT ["/data"]'], "", "/data"),
-        (["COPY bad/data /TRAILER!!!", 'ENTRYPOINT ["/data"]'], "", "TRAILER!!!"),
-        (["COPY bad/data /.unikernel/init", 'ENTRYPOINT ["/data"]'], "", "/.unikernel"),
+        (["COPY bad/data /TRAILER!!!", 'ENTRYPOINT ["/TRAILER!!!"]'], "", "TRAILER!!!"),
+        (["COPY bad/data /.unikernel/init", 'ENTRYPOINT ["/.unikernel/init"]'], "", "/.unikernel"),
     ],
 )
 def test_docker_images_that_no_unikernel_can_be_made_of(
@@ -213,20 +220,57 @@ def test_without_an_engine(project: PantsProject) -> None:
     file = project.write("gone/BUILD", build + "unikernel_image(name='unikernel', app=':docker')\n")
     try:
         project.fail(
-            "package", "gone:unikernel", expected=["Cannot connect to the Docker daemon"], environment={"DOCKER_HOST": "unix:///nowhere.sock"}
+            "package",
+            "gone:unikernel",
+            expected=["Cannot connect to the Docker daemon"],
+            environment={"DOCKER_HOST": "unix:///nowhere.sock"},
         )
     finally:
         file.unlink()
 
 
-def test_console_of_a_docker_image_that_ends(project: PantsProject) -> None:
-    project.write("ends/main.c", f'#include <stdio.h>\nconst char made[] = "{NEW}";\nint main(void) {{ puts("bye"); return 7; }}\n')
+LOOKING = r"""
+#include <stdio.h>
+#include <sys/stat.h>
+const char made[] __attribute__((used)) = "NEW";
+int main(int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++) {
+        struct stat file;
+        if (lstat(argv[i], &file) != 0)
+            return 1;
+        printf("%s %o %d.%d\n", argv[i], (unsigned)file.st_mode, (int)file.st_uid, (int)file.st_gid);
+    }
+    return 7;
+}
+"""
+
+
+def test_modes_and_owners_of_what_others_built(project: PantsProject, engine: DockerEngine, tmp_path: Path) -> None:
+    members = {
+        "shared": (tarfile.DIRTYPE, 0o2775, 0, 2000),
+        "shared/directory": (tarfile.DIRTYPE, 0o755, 5, 6),
+        "shared/file": (tarfile.REGTYPE, 0o640, 0, 0),
+        "shared/link": (tarfile.SYMTYPE, 0o777, 7, 8),
+        "tool": (tarfile.REGTYPE, 0o4755, 0, 0),
+    }
+    with tarfile.open(tmp_path / "base.tar", "w") as archive:
+        for name, (kind, mode, uid, gid) in members.items():
+            member = tarfile.TarInfo(name)
+            member.type, member.mode, member.uid, member.gid, member.linkname = kind, mode, uid, gid, "file"
+            archive.addfile(member)
+    engine.docker("import", str(tmp_path / "base.tar"), "others:1")
+    project.write("looks/main.c", LOOKING.replace("NEW", NEW))
+    command = json.dumps(["/program", *(f"/{name}" for name in members)])
     project.write(
-        "ends/BUILD",
+        "looks/BUILD",
         "cc_sources(name='sources')\ncc_binary(name='program', dependencies=[':sources'], link='static')\n"
-        + docker_image("FROM scratch", "COPY ends/program /program", 'CMD ["/program"]', packages="':program'")
+        + docker_image("FROM others:1", "COPY looks/program /program", f"CMD {command}", packages="':program'")
         + "unikernel_image(name='unikernel', app=':docker', network='none', memory='64M')\n",
     )
-    project.succeed("package", "ends:unikernel")
-    status, console = boot(project.root / "dist/ends/unikernel.elf", key=key_of(project))
-    assert status == 7 and "bye" in console.splitlines()
+    project.succeed("package", "looks:unikernel")
+    status, console = boot(project.root / "dist/looks/unikernel.elf", key=key_of(project))
+    assert status == 7
+    kinds = {tarfile.DIRTYPE: 0o40000, tarfile.REGTYPE: 0o100000, tarfile.SYMTYPE: 0o120000}
+    expected = {f"/{name} {kinds[kind] | mode:o} {uid}.{gid}" for name, (kind, mode, uid, gid) in members.items()}
+    assert expected <= set(console.splitlines())

@@ -225,7 +225,12 @@ async def docker_image_layer(
     (docker,) = await engine.find_binaries([BinaryPathRequest(binary_name="docker", search_path=path.split(os.pathsep))])
     if docker.first_path is None:
         raise UnikernelBuildError(f"{origin}: docker, whose engine has the image of {app.target.address}, is not on {path}.")
-    argv = ["docker-image-layer", f"--docker={docker.first_path.path}", f"--image-id={app.docker_image}", f"--name={app.target.address}"]
+    argv = [
+        "docker-image-layer",
+        f"--docker={docker.first_path.path}",
+        f"--image-id={app.docker_image}",
+        f"--name={app.target.address}",
+    ]
     argv += [f"--machine={machine}"]
     argv += [f"--executable={executable}"] if executable is not None else []
     process = await toolkit_process(
@@ -350,7 +355,8 @@ def _unmet_needs(indexes: Iterable[LayerIndex], machine: str) -> dict[str, Any]:
                 if soname in index.searched:
                     searched[soname] = index.searched[soname]
         for loader, needed_by in sorted(index.programs.items()):
-            if loader not in paths:
+            # A Docker image may have it behind a link.
+            if loader not in paths and loader not in provides:
                 loaders.setdefault(loader, needed_by)
     return {"needs": needs, "searched": searched, "loaders": loaders, "provides": sorted(provides), "machine": machine}
 
