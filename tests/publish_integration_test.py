@@ -49,7 +49,9 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
 def project(tmp_path_factory: pytest.TempPathFactory, registry: Registry) -> Iterator[PantsProject]:
     configuration = plugin_configuration(extra=CONFIGURATION.replace("HOST", registry.host))
     with PantsProject(tmp_path_factory.mktemp("project"), configuration=configuration, environment={"COMMIT": "abc"}) as project:
-        project.write("app/main.c", f'#include <stdio.h>\nconst char made[] = "{NEW}";\nint main(void) {{ puts("hello"); return 5; }}\n')
+        project.write(
+            "app/main.c", f'#include <stdio.h>\nconst char made[] = "{NEW}";\nint main(void) {{ puts("hello"); return 5; }}\n'
+        )
         build = "cc_sources(name='sources')\ncc_binary(name='program', dependencies=[':sources'])\n"
         build += f"unikernel_image(name='unikernel', app=':program', image_tags=['{{build_args.VERSION}}', 'latest'], {IMAGE})\n"
         build += f"unikernel_image(name='elsewhere', app=':program', registries=['@mirror', '@local'], repository='x/{{name}}', {IMAGE})\n"
@@ -141,7 +143,9 @@ def test_cosign_verifies_what_was_pushed(project: PantsProject, published: dict[
     assert refused.returncode != 0
 
 
-def test_publishing_again_sends_and_makes_nothing(project: PantsProject, registry: Registry, published: dict[str, dict[str, Any]]) -> None:
+def test_publishing_again_sends_and_makes_nothing(
+    project: PantsProject, registry: Registry, published: dict[str, dict[str, Any]]
+) -> None:
     uploads = len(registry.uploads())
     processes = completed_processes(project.succeed("publish", "app:unikernel"))
     assert processes == [] and len(registry.uploads()) == uploads

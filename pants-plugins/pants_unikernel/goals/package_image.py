@@ -42,7 +42,6 @@ from pants_unikernel.util_rules.signing import (
 from unikernel.oci.layout import Descriptor
 from unikernel.signing.files import paths_beside, signatures_path
 
-
 # What is written beside an image, by its ending.
 _BESIDE = (".container", ".json", ".kraftkit", ".oci")
 

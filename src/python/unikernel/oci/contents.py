@@ -76,7 +76,9 @@ class LayoutContents:
         self._check_nothing_else()
 
     def path(self, descriptor: Descriptor) -> Path:
-        return next((path for path in (root / descriptor.blob for root in self._roots) if path.exists()), self.root / descriptor.blob)
+        return next(
+            (path for path in (root / descriptor.blob for root in self._roots) if path.exists()), self.root / descriptor.blob
+        )
 
     def blobs(self, descriptor: Descriptor) -> Path:
         """The directory of blobs that a manifest is in, with all that it refers to."""

@@ -43,11 +43,15 @@ def _packed(tmp_path: Path, name: str, library_os: str, arguments: tuple[str, ..
     (tmp_path / "boot").write_bytes(b"boot")
     kernel = tiny_program(tmp_path / "kernel")
     description = find_library_os(library_os)
-    inputs = {name: path for name, path in (("kernel", kernel), ("mkfs", mkfs), ("boot", tmp_path / "boot")) if name in description.inputs}
+    inputs = {
+        name: path for name, path in (("kernel", kernel), ("mkfs", mkfs), ("boot", tmp_path / "boot")) if name in description.inputs
+    }
     scratch = tmp_path / f"scratch-{name}"
     scratch.mkdir()
     spec = ImageSpec(name="hello", library_os=library_os, arguments=arguments)
-    pack_image(spec, Packer(description, "0.16.3", inputs), layers=[tmp_path / "application.cpio"], output=tmp_path / name, scratch=scratch)
+    pack_image(
+        spec, Packer(description, "0.16.3", inputs), layers=[tmp_path / "application.cpio"], output=tmp_path / name, scratch=scratch
+    )
     return tmp_path / name
 
 
@@ -115,7 +119,9 @@ def test_a_package_of_linux_for_urunc(tmp_path: Path) -> None:
 def test_the_same_image_gives_the_same_bytes(tmp_path: Path) -> None:
     image = _linux(tmp_path)
     layouts = [_package(tmp_path, image, name) for name in ("one", "other")]
-    first, second = ({str(path.relative_to(layout)): path.read_bytes() for path in layout.rglob("*") if path.is_file()} for layout in layouts)
+    first, second = (
+        {str(path.relative_to(layout)): path.read_bytes() for path in layout.rglob("*") if path.is_file()} for layout in layouts
+    )
     assert first == second
 
 

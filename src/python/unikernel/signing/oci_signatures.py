@@ -105,9 +105,7 @@ def _attestations(layout: _Files, envelopes: Mapping[str, bytes]) -> list[Descri
 # --- cosign 3 -----------------------------------------------------------------------------------------------------
 
 
-def _referrers(
-    layout: _Files, image: Descriptor, envelopes: Mapping[str, bytes], public: PublicKey
-) -> list[dict[str, Any]]:
+def _referrers(layout: _Files, image: Descriptor, envelopes: Mapping[str, bytes], public: PublicKey) -> list[dict[str, Any]]:
     """Descriptors of manifests, as an index of referrers has them."""
     found = []
     for kind, envelope in envelopes.items():

@@ -33,7 +33,10 @@ def _nothing(path: str) -> bytes | None:
 
 
 def _named(files: Mapping[str, bytes]) -> dict[str, Any]:
-    return {entry["annotations"]["org.opencontainers.image.ref.name"]: _document(files, entry) for entry in json.loads(files["index.json"])["manifests"]}
+    return {
+        entry["annotations"]["org.opencontainers.image.ref.name"]: _document(files, entry)
+        for entry in json.loads(files["index.json"])["manifests"]
+    }
 
 
 def _blob(files: Mapping[str, bytes], descriptor: Mapping[str, Any]) -> bytes:
