@@ -178,6 +178,8 @@ def test_what_is_not_published_says_why(project: PantsProject, target: str, expe
         ({"repository": "a//b"}, "/a//b' names no repository: 'a//b' is not made of a-z"),
         ({"registries": ["not a host"]}, "'not a host' is no host"),
         ({"formats": ["container"]}, "name elf, and each other format once"),
+        ({"output_path": "x/y.oci"}, "bad:bad: the `output_path` field is 'x/y.oci', where what is beside the image is written"),
+        ({"output_path": "x/y.container"}, "end it with another word than .container, such as .elf"),
     ],
 )
 def test_names_that_no_registry_takes_are_refused_before_anything_is_built(
@@ -186,6 +188,14 @@ def test_names_that_no_registry_takes_are_refused_before_anything_is_built(
     settings = {"app": "//app:program", "network": "none", "formats": ["elf", "oci"], **fields}
     build = f"unikernel_image(name='bad', {', '.join(f'{name}={value!r}' for name, value in settings.items())})\n"
     project.refuse(build, expected)
+
+
+def test_images_whose_layouts_would_be_written_to_one_path(project: PantsProject) -> None:
+    build = "".join(
+        f"unikernel_image(name='{name}', app='//app:program', network='none', formats=['elf', 'container'], output_path='x/y.{name}')\n"
+        for name in ("bad", "elf")
+    )
+    project.refuse(build, "bad:bad and bad:elf both are written to x/y.bad: give each its own `output_path`")
 
 
 def test_a_registry_that_is_down(project: PantsProject) -> None:
