@@ -16,6 +16,9 @@ from sample_services import make_services_project
 _NEW = uuid.uuid4().hex
 # Pants logs a process that it runs, and none whose result it has.
 GREETER, WORDCOUNT = "src/services/greeter", "src/services/wordcount"
+# What else is made of a service.
+CONTAINER, PACKAGE = f"Make a container image of {GREETER}:unikernel", f"Make an OCI package of {GREETER}:unikernel"
+FORMATS = {GREETER: {CONTAINER, PACKAGE}}
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +51,7 @@ def packaged(processes: set[str]) -> set[str]:
 def laid_out_and_linked(service: str) -> set[str]:
     """No SBOM among it: what is in an image, besides its own code, is as it was."""
     name = service.rsplit("/", 1)[1]
-    return {f"Lay out {service}:{name}", f"Link {service}:unikernel"}
+    return {f"Lay out {service}:{name}", f"Link {service}:unikernel", *FORMATS.get(service, ())}
 
 
 def test_nothing_runs_when_nothing_changed(project: PantsProject) -> None:
@@ -68,10 +71,10 @@ def test_a_line_of_the_shared_library_reaches_both_services_and_no_other(project
     assert packaged(package_again(project)) == laid_out_and_linked(GREETER) | laid_out_and_linked(WORDCOUNT)
 
 
-def test_a_field_of_the_image_only_links(project: PantsProject) -> None:
+def test_a_field_of_the_machine_only_links(project: PantsProject) -> None:
     build = project.root / f"{GREETER}/BUILD"
     build.write_text(build.read_text().replace('memory="128M"', 'memory="192M"'))
-    assert package_again(project) == {f"Link {GREETER}:unikernel"}
+    assert package_again(project) == {f"Link {GREETER}:unikernel", PACKAGE}
 
 
 def test_a_c_service_is_compiled_linked_and_laid_out(project: PantsProject) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import posixpath
 from collections.abc import Iterable
@@ -57,7 +58,8 @@ async def build_container(
         "user": field_set.user.value or "",
         "labels": dict(field_set.labels.value or {}),
     }
-    spec = spec_file(image_spec(field_set))
+    # What only a machine has is not in it, so that changing it makes no container anew.
+    spec = spec_file(dataclasses.replace(image_spec(field_set), memory=None, cpus=1, kernel_parameters=()))
     documents = [spec, FileContent(_SETTINGS, json.dumps(settings, sort_keys=True).encode())]
     process = await toolkit_process(
         toolkit,
