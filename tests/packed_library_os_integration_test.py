@@ -218,7 +218,8 @@ def test_a_container_has_the_files_of_the_unikernel(project: PantsProject) -> No
         stream = archive.extractfile("manifest.json")
         assert stream is not None and json.load(stream)[0]["RepoTags"] == ["both/unikernel:latest"]
     # A field of the container only makes nothing else anew.
-    project.write("both/BUILD", PROGRAM + image(files=[("os:kernel", "/etc/kernel")], **{**fields, "labels": {"team": "db"}}))
+    fields["labels"] = {"team": "db"}
+    project.write("both/BUILD", PROGRAM + image(files=[("os:kernel", "/etc/kernel")], **fields))
     assert completed_processes(project.succeed("package", "both:unikernel")) == ["Make a container image of both:unikernel"]
     project.refuse(
         PROGRAM + image("bad", library_os="picolibc", formats=["elf", "container"]),
