@@ -1,4 +1,4 @@
-"""The command `unikernel`. What people use: `inspect`, `ls`, `extract`, `diff`, `verify`, `run` and `publish`. The other commands are the steps of
+"""The command `unikernel`. What people use: `inspect`, `ls`, `extract`, `diff`, `size`, `verify`, `run` and `publish`. The other commands are the steps of
 a build, one a process."""
 
 from __future__ import annotations
@@ -106,6 +106,22 @@ def _add_files(add: Callable[..., argparse.ArgumentParser]) -> None:
     parser = add("diff", _diff, "Show what is different between two images: files, and what their manifests say. Status 1 if anything is.")
     parser.add_argument("images", type=Path, nargs=2, metavar="IMAGE")
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+
+
+    parser = add("size", _size, "Show where the bytes of an image go.")
+    parser.add_argument("image", type=Path, metavar="IMAGE")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write a treemap, too: one file that needs nothing else")
+
+
+def _size(arguments: argparse.Namespace) -> int:
+    from unikernel.image.size import image_size, treemap
+
+    size = image_size(arguments.image)
+    if arguments.html:
+        arguments.html.write_text(treemap(size))
+    sys.stdout.write(json.dumps(size.whole.to_document(), indent=1) + "\n" if arguments.json else size.to_text())
+    return 0
 
 
 def _ls(arguments: argparse.Namespace) -> int:
