@@ -52,6 +52,7 @@ class UnikernelToolkit(PythonToolRequirementsBase):
         "qemu.qmp>=0.0.3",
         "securesystemslib>=1.3",
         "spdx-tools>=0.8.3,<0.9",
+        "squarify>=0.4.4",
         "strictyaml>=1.7",
         "tzdata",
     ]

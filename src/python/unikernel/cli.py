@@ -1,4 +1,5 @@
-"""The command `unikernel`. What people use: `inspect`, `verify`, `run` and `publish`. The other commands are the steps of a build, one a process."""
+"""The command `unikernel`. What people use: `inspect`, `ls`, `extract`, `diff`, `size`, `verify`, `run` and `publish`. The other commands are the steps of
+a build, one a process."""
 
 from __future__ import annotations
 
@@ -58,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
         return subparser
 
     _add_inspect(add)
+    _add_files(add)
     _add_verify(add)
     _add_run(add)
     _add_rootfs_steps(add)
@@ -88,6 +90,81 @@ def _inspect(arguments: argparse.Namespace) -> int:
     manifest = image_manifest.read_manifest(arguments.image)
     sys.stdout.write(image_manifest.to_json(manifest) if arguments.json else describe(manifest, arguments.image))
     return 0
+
+
+def _add_files(add: Callable[..., argparse.ArgumentParser]) -> None:
+    parser = add("ls", _ls, "List the files in an image.")
+    parser.add_argument("image", type=Path, metavar="IMAGE")
+    parser.add_argument("path", nargs="?", default="/", metavar="PATH", help="a file, or a directory with all below it")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+
+    parser = add("extract", _extract, "Copy a file out of an image, to standard output, or anything to a path.")
+    parser.add_argument("image", type=Path, metavar="IMAGE")
+    parser.add_argument("path", metavar="PATH")
+    parser.add_argument("-o", "--output", type=Path, metavar="DESTINATION", help="a new file or directory")
+
+    parser = add("diff", _diff, "Show what is different between two images: files, and what their manifests say. Status 1 if anything is.")
+    parser.add_argument("images", type=Path, nargs=2, metavar="IMAGE")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+
+
+    parser = add("size", _size, "Show where the bytes of an image go.")
+    parser.add_argument("image", type=Path, metavar="IMAGE")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write a treemap, too: one file that needs nothing else")
+
+
+def _size(arguments: argparse.Namespace) -> int:
+    from unikernel.image.size import image_size, treemap
+
+    size = image_size(arguments.image)
+    if arguments.html:
+        arguments.html.write_text(treemap(size))
+    sys.stdout.write(json.dumps(size.whole.to_document(), indent=1) + "\n" if arguments.json else size.to_text())
+    return 0
+
+
+def _ls(arguments: argparse.Namespace) -> int:
+    from unikernel.image.files import image_rootfs
+    from unikernel.image.listing import list_files
+
+    with image_rootfs(arguments.image) as rootfs:
+        files = list_files(rootfs, arguments.path)
+    if arguments.json:
+        print(json.dumps([file.to_document() for file in files], indent=1))
+    else:
+        sys.stdout.write("".join(f"{file.to_text()}\n" for file in files))
+    return 0
+
+
+def _extract(arguments: argparse.Namespace) -> int:
+    from unikernel.image.files import image_rootfs
+    from unikernel.image.listing import copy_file, extract
+
+    with image_rootfs(arguments.image) as rootfs:
+        if arguments.output is None:
+            copy_file(rootfs, arguments.path, sys.stdout.buffer)
+        else:
+            count = extract(rootfs, arguments.path, arguments.output)
+            print(f"{arguments.output}: {count} {'entry' if count == 1 else 'entries'}", file=sys.stderr)
+    return 0
+
+
+def _diff(arguments: argparse.Namespace) -> int:
+    from unikernel.image import manifest as image_manifest
+    from unikernel.image.files import image_rootfs
+    from unikernel.image.listing import changed_fields, changed_files
+
+    one, other = arguments.images
+    manifests = [json.loads(image_manifest.to_json(image_manifest.read_manifest(image))) for image in arguments.images]
+    fields = list(changed_fields(*manifests))
+    with image_rootfs(one) as before, image_rootfs(other) as after:
+        files = list(changed_files(before, after))
+    if arguments.json:
+        print(json.dumps({"manifest": [vars(change) for change in fields], "files": [vars(change) for change in files]}, indent=1))
+    else:
+        sys.stdout.write("".join(f"{change.to_text()}\n" for change in (*fields, *files)))
+    return 1 if fields or files else 0
 
 
 def _add_verify(add: Callable[..., argparse.ArgumentParser]) -> None:

@@ -124,8 +124,8 @@ def _append(stream: BinaryIO, content: Path | bytes, alignment: int) -> tuple[in
     return start, stream.tell() - start
 
 
-def read_section(image: Path, name: str, output: Writer) -> int:
-    """Copies a section's content to `output`; returns its size. Raises UnikernelError when there is none of this name."""
+def find_section(image: Path, name: str) -> tuple[int, int]:
+    """A section's offset and size. Raises UnikernelError when there is none of this name."""
     from elftools.elf.elffile import ELFFile
 
     with image.open("rb") as stream:
@@ -134,8 +134,15 @@ def read_section(image: Path, name: str, output: Writer) -> int:
             start, size = (section["sh_offset"], section["sh_size"]) if section is not None else (0, -1)
         except parser_failures() as error:
             raise UnikernelError(f"{image} is not a well-formed ELF file: {str(error) or type(error).__name__}.") from error
-        if size < 0:
-            raise UnikernelError(f"{image} has no section {name}.")
+    if size < 0:
+        raise UnikernelError(f"{image} has no section {name}.")
+    return start, size
+
+
+def read_section(image: Path, name: str, output: Writer) -> int:
+    """Copies a section's content to `output`; returns its size. Raises UnikernelError when there is none of this name."""
+    start, size = find_section(image, name)
+    with image.open("rb") as stream:
         stream.seek(start)
         return copy_bytes(stream, output, size)
 

@@ -6,7 +6,7 @@ import os
 import posixpath
 import shutil
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +57,18 @@ class MergedRootfs:
             path = posixpath.normpath(posixpath.join(posixpath.dirname(path), entry.target))
         raise UnikernelError(f"{path} is no file of the root file system.")
 
+    def locate(self, path: str) -> str | None:
+        """The path that `path`, of a file or directory, leads to through links; None when it leads nowhere."""
+        for _ in range(_MOST_LINKS):
+            path = _through_links(self.entries, path)
+            entry = self.entries.get(path)
+            if entry is None:
+                return "/" if path == "/" else None
+            if entry.target is None:
+                return path
+            path = posixpath.normpath(posixpath.join(posixpath.dirname(path), entry.target))
+        return None
+
     def write_cpio(self, path: Path) -> None:
         """An archive as other readers than Linux's expect it: nothing is padded to pages."""
         with path.open("wb") as stream:
@@ -97,24 +109,28 @@ def merged_rootfs(archives: Sequence[Path]) -> Iterator[MergedRootfs]:
 
     Raises UnikernelError when a layer has a file or a link where an earlier one has a directory with something in it.
     """
-    entries: dict[str, MergedEntry] = {}
     with ExitStack() as stack:
-        for archive in archives:
-            stream = stack.enter_context(archive.open("rb"))
-            for entry, start in scan_cpio(stream):
-                if not (stat.S_ISREG(entry.mode) or stat.S_ISDIR(entry.mode) or stat.S_ISLNK(entry.mode)):
-                    continue
-                target = None
-                if stat.S_ISLNK(entry.mode):
-                    stream.seek(start)
-                    target = stream.read(entry.size).decode("utf-8", "surrogateescape")
-                path = _through_links(entries, "/" + entry.path)
-                there = entries.get(path)
-                if there is not None and stat.S_ISDIR(entry.mode) and _stays(entries, path, there, entry):
-                    continue
-                _check_kind(entries, entry.mode, path, archive.stem)
-                entries[path] = MergedEntry(entry.mode, entry.size, start, stream, archive.stem, target, entry.owner)
-        yield MergedRootfs(dict(sorted(entries.items(), key=lambda item: item[0].split("/"))))
+        yield merge_archives((archive.stem, stack.enter_context(archive.open("rb"))) for archive in archives)
+
+
+def merge_archives(archives: Iterable[tuple[str, BinaryIO]]) -> MergedRootfs:
+    """As `merged_rootfs`, of layers by name, each in a stream that is where its archive starts. Streams stay open, and may be one."""
+    entries: dict[str, MergedEntry] = {}
+    for layer, stream in archives:
+        for entry, start in scan_cpio(stream):
+            if not (stat.S_ISREG(entry.mode) or stat.S_ISDIR(entry.mode) or stat.S_ISLNK(entry.mode)):
+                continue
+            target = None
+            if stat.S_ISLNK(entry.mode):
+                stream.seek(start)
+                target = stream.read(entry.size).decode("utf-8", "surrogateescape")
+            path = _through_links(entries, "/" + entry.path)
+            there = entries.get(path)
+            if there is not None and stat.S_ISDIR(entry.mode) and _stays(entries, path, there, entry):
+                continue
+            _check_kind(entries, entry.mode, path, layer)
+            entries[path] = MergedEntry(entry.mode, entry.size, start, stream, layer, target, entry.owner)
+    return MergedRootfs(dict(sorted(entries.items(), key=lambda item: item[0].split("/"))))
 
 
 def _stays(entries: dict[str, MergedEntry], path: str, there: MergedEntry, entry: CpioEntry) -> bool:
