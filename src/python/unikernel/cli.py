@@ -103,10 +103,11 @@ def _add_files(add: Callable[..., argparse.ArgumentParser]) -> None:
     parser.add_argument("path", metavar="PATH")
     parser.add_argument("-o", "--output", type=Path, metavar="DESTINATION", help="a new file or directory")
 
-    parser = add("diff", _diff, "Show what is different between two images: files, and what their manifests say. Status 1 if anything is.")
+    parser = add(
+        "diff", _diff, "Show what is different between two images: files, and what their manifests say. Status 1 if anything is."
+    )
     parser.add_argument("images", type=Path, nargs=2, metavar="IMAGE")
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
-
 
     parser = add("size", _size, "Show where the bytes of an image go.")
     parser.add_argument("image", type=Path, metavar="IMAGE")

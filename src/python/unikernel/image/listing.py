@@ -165,10 +165,11 @@ def changed_fields(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str
 
 
 def _by_name(value: Any) -> Any:
-    if isinstance(value, Sequence) and not isinstance(value, str) and value and all(isinstance(item, Mapping) for item in value):
-        if all("name" in item for item in value):
-            return {item["name"]: {key: content for key, content in item.items() if key != "name"} for item in value}
-    return value
+    if not isinstance(value, Sequence) or isinstance(value, str) or not value:
+        return value
+    if not all(isinstance(item, Mapping) and "name" in item for item in value):
+        return value
+    return {item["name"]: {key: content for key, content in item.items() if key != "name"} for item in value}
 
 
 def _value(value: Any) -> str:

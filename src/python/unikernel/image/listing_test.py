@@ -136,7 +136,9 @@ def test_differences_of_files_and_manifests(tmp_path: Path) -> None:
         assert list(changed_files(before, before)) == []
         del after.entries["/app/link"]
         assert Change("/app/link", "link to data", "") in list(changed_files(before, after))
-    changed = list(changed_fields({"a": 1, "l": [{"name": "x", "v": 1}]}, {"a": 2, "l": [{"name": "x", "v": 1}, {"name": "y", "v": 3}]}))
+    changed = list(
+        changed_fields({"a": 1, "l": [{"name": "x", "v": 1}]}, {"a": 2, "l": [{"name": "x", "v": 1}, {"name": "y", "v": 3}]})
+    )
     assert changed == [Change("a", "1", "2"), Change("l.y.v", "", "3")]
     assert Change("sha256", "0" * 64, "").to_text() == f"- sha256  {'0' * 12}"
 

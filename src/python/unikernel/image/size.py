@@ -12,7 +12,6 @@ from typing import Any
 from unikernel.image.files import image_rootfs
 from unikernel.image.manifest import read_manifest
 from unikernel.rootfs.layer import readable
-from unikernel.rootfs.merge import MergedRootfs
 
 _LARGEST = 15
 # Of the treemap: its size, below what a rectangle has no parts, and what its frame and its name take, in pixels.
@@ -81,7 +80,9 @@ def image_size(image: Path) -> ImageSize:
                 layers.setdefault(entry.layer, Part(entry.layer)).add(path, entry.size)
     whole.size = image.stat().st_size
     # All that is no content of a file: the kernel, what its sections and the archives' pages are filled up with, and the manifest.
-    rest = Part(f"{manifest.library_os.name} {manifest.library_os.version}", size=whole.size - sum(part.size for part in layers.values()))
+    rest = Part(
+        f"{manifest.library_os.name} {manifest.library_os.version}", size=whole.size - sum(part.size for part in layers.values())
+    )
     ordered = sorted(layers.values(), key=lambda part: (-part.size, part.name))
     whole.parts = {part.name: part for part in [rest, *ordered]}
     return ImageSize(whole, rest, ordered)
@@ -117,9 +118,7 @@ class _Rectangle:
 
     def inner(self) -> _Rectangle:
         """What is left for parts, below the name."""
-        return _Rectangle(
-            self.x + _FRAME, self.y + _TITLE, max(self.width - 2 * _FRAME, 0), max(self.height - _TITLE - _FRAME, 0)
-        )
+        return _Rectangle(self.x + _FRAME, self.y + _TITLE, max(self.width - 2 * _FRAME, 0), max(self.height - _TITLE - _FRAME, 0))
 
 
 def treemap(size: ImageSize) -> str:

@@ -73,7 +73,7 @@ class _Boxes(HTMLParser):
 
 
 def test_the_treemap_has_areas_by_size_and_needs_nothing_else() -> None:
-    page = treemap(_size(python={"/usr/lib/a.so": 6000, "/usr/bin/python": 2000}, application={"/app/<i>&\"": 1000}))
+    page = treemap(_size(python={"/usr/lib/a.so": 6000, "/usr/bin/python": 2000}, application={'/app/<i>&"': 1000}))
     boxes = _Boxes(page)
     assert boxes.others == [] and "http" not in page and "<script" not in page
     areas = {title: width * height for title, (_, _, width, height) in boxes.found.items()}

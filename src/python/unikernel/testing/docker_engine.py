@@ -122,7 +122,8 @@ def _stop(engine: DockerEngine, daemon: subprocess.Popen[bytes]) -> None:
 
 def _remove(directory: Path) -> None:
     mounts = [line.split()[_MOUNT_POINT] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
-    for mount in sorted((mount for mount in mounts if mount.startswith(f"{directory}/")), reverse=True):
+    # The directory itself, too: dockerd mounts its data's on itself where mounts do not propagate.
+    for mount in sorted((mount for mount in mounts if f"{mount}/".startswith(f"{directory}/")), reverse=True):
         subprocess.run(["umount", "--lazy", mount], check=True)
     if directory.exists():
         shutil.rmtree(directory)
