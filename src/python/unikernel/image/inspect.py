@@ -19,6 +19,7 @@ def describe(manifest: Manifest, image: Path) -> str:
         ("architecture", manifest.architecture),
         ("library OS", f"{manifest.library_os.name} {manifest.library_os.version}"),
         ("kit", manifest.library_os.kit_sha256),
+        ("  options", f"{len(manifest.library_os.config)} are set (--json lists them)" if manifest.library_os.config else ""),
         ("rootfs", f"{manifest.rootfs.sha256} ({manifest.rootfs.size} bytes)"),
         *((f"  {layer.name}", f"{layer.sha256} ({layer.size} bytes)") for layer in manifest.rootfs.layers),
         (

@@ -125,7 +125,13 @@ def _manifest(spec: ImageSpec, start: Start, kit: Kit, archives: Sequence[Archiv
         inputs=inputs,
         tools={**kit.tools, **spec.tools},
         architecture=spec.machine,
-        library_os=LibraryOs(name=spec.library_os, version=kit.version, kit_sha256=kit.sha256, config_sha256=kit.config_sha256),
+        library_os=LibraryOs(
+            name=spec.library_os,
+            version=kit.version,
+            kit_sha256=kit.sha256,
+            config_sha256=kit.config_sha256,
+            config=kit.options,
+        ),
         rootfs=Rootfs(
             sha256=image_manifest.rootfs_sha256(layers),
             size=sum(layer.size for layer in layers),

@@ -130,6 +130,7 @@ def test_an_image_is_linked_with_its_archives_its_command_line_and_its_manifest(
     assert manifest.command_line == command_line(["loglevel=7"])
     assert manifest.command_line.encode() + b"\0" in image
     assert COMMAND_LINE_MARKER[:24] not in image
+    assert list(manifest.library_os.config) == ["HZ=100", "NET=y"]
     assert [layer.name for layer in manifest.rootfs.layers] == ["base", "application", "configuration"]
     assert (manifest.ports[0].host_port, manifest.cpus, manifest.network.hostname) == (8080, 1, "hello")
     assert [item.name for item in manifest.inputs] == sorted(item.name for item in manifest.inputs)

@@ -16,6 +16,7 @@ from unikernel.errors import UnikernelError
 from unikernel.rootfs.layer import readable
 from unikernel.rootfs.merge import MergedEntry, MergedRootfs
 
+_SETTING = re.compile(r"[A-Za-z_]\w*=")
 _DIGEST = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")
 
 
@@ -145,9 +146,12 @@ def _sha256(entry: MergedEntry) -> str:
 def changed_fields(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> Iterator[Change]:
     """Of two manifests as documents (JSON): lists of named things (layers, inputs, tools) are compared by name."""
     for key in [*one, *(key for key in other if key not in one)]:
-        before, after = _by_name(one.get(key)), _by_name(other.get(key))
-        if before == after:
+        plain = one.get(key), other.get(key)
+        if plain[0] == plain[1]:
             continue
+        before, after = map(_by_name, plain)
+        if not all(isinstance(value, Mapping) or not value for value in (before, after)):
+            before, after = plain
         if isinstance(before, Mapping) or isinstance(after, Mapping):
             yield from changed_fields(before or {}, after or {}, f"{prefix}{key}.")
         else:
@@ -157,6 +161,10 @@ def changed_fields(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str
 def _by_name(value: Any) -> Any:
     if not isinstance(value, Sequence) or isinstance(value, str) or not value:
         return value
+    if all(isinstance(item, str) for item in value):
+        # Variables and options, where each has a name of its own.
+        settings = dict(item.split("=", 1) for item in value if _SETTING.match(item))
+        return settings if len(settings) == len(value) else value
     if not all(isinstance(item, Mapping) and "name" in item for item in value):
         return value
     return {item["name"]: {key: content for key, content in item.items() if key != "name"} for item in value}

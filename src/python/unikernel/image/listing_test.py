@@ -172,3 +172,15 @@ def test_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "~ /app/data  -rw-r-----" in capsys.readouterr().out
     assert cli.main(["diff", one, other, "--json"]) == 1
     assert {change["name"] for change in json.loads(capsys.readouterr().out)["files"]} >= {"/app/data"}
+
+
+def test_options_and_variables_are_compared_by_name_and_arguments_as_they_are() -> None:
+    one = {"config": ["HZ=100", "NET=y"], "start": {"environment": ["A=1"], "arguments": ["x=1", "x=2"]}}
+    other = {"config": ["HZ=1000", "IPV6=y", "NET=y"], "start": {"environment": ["A=2"], "arguments": ["x=2"]}}
+    changes = [(change.name, change.before, change.after) for change in changed_fields(one, other)]
+    assert changes == [
+        ("config.HZ", "100", "1000"),
+        ("config.IPV6", "", "y"),
+        ("start.environment.A", "1", "2"),
+        ("start.arguments", "[x=1; x=2]", "[x=2]"),
+    ]

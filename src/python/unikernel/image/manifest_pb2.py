@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eunikernel/image/manifest.proto\x12\x15unikernel.manifest.v1\"\xf3\x03\n\x08Manifest\x12\x16\n\x0eschema_version\x18\x01 \x01(\r\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x06target\x18\x03 \x01(\t\x12\x14\n\x0c\x61rchitecture\x18\x04 \x01(\t\x12\x34\n\nlibrary_os\x18\x05 \x01(\x0b\x32 .unikernel.manifest.v1.LibraryOs\x12-\n\x06rootfs\x18\x06 \x01(\x0b\x32\x1d.unikernel.manifest.v1.Rootfs\x12\x14\n\x0c\x63ommand_line\x18\x07 \x01(\t\x12+\n\x05start\x18\x08 \x01(\x0b\x32\x1c.unikernel.manifest.v1.Start\x12\x14\n\x0cmemory_bytes\x18\t \x01(\x04\x12\x0c\n\x04\x63pus\x18\n \x01(\r\x12/\n\x07network\x18\x0b \x01(\x0b\x32\x1e.unikernel.manifest.v1.Network\x12*\n\x05ports\x18\x0c \x03(\x0b\x32\x1b.unikernel.manifest.v1.Port\x12,\n\x06inputs\x18\r \x03(\x0b\x32\x1c.unikernel.manifest.v1.Input\x12*\n\x05tools\x18\x0e \x03(\x0b\x32\x1b.unikernel.manifest.v1.Tool\x12\x18\n\x10not_reproducible\x18\x0f \x01(\x08\"j\n\tLibraryOs\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x12\n\nkit_sha256\x18\x03 \x01(\t\x12\x15\n\rconfig_sha256\x18\x04 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x05 \x01(\t\"\x80\x01\n\x06Rootfs\x12\x0e\n\x06sha256\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x04\x12,\n\x06layers\x18\x03 \x03(\x0b\x32\x1c.unikernel.manifest.v1.Layer\x12\x15\n\rpacked_sha256\x18\x04 \x01(\t\x12\x13\n\x0bpacked_size\x18\x05 \x01(\x04\"3\n\x05Layer\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\x12\x0c\n\x04size\x18\x03 \x01(\x04\"i\n\x05Start\x12\x0f\n\x07program\x18\x01 \x01(\t\x12\x11\n\targuments\x18\x02 \x03(\t\x12\x13\n\x0b\x65nvironment\x18\x03 \x03(\t\x12\x19\n\x11working_directory\x18\x04 \x01(\t\x12\x0c\n\x04user\x18\x05 \x01(\t\"`\n\x07Network\x12\x0c\n\x04mode\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x0f\n\x07gateway\x18\x03 \x01(\t\x12\x13\n\x0bnameservers\x18\x04 \x03(\t\x12\x10\n\x08hostname\x18\x05 \x01(\t\"?\n\x04Port\x12\x12\n\nguest_port\x18\x01 \x01(\r\x12\x11\n\thost_port\x18\x02 \x01(\r\x12\x10\n\x08protocol\x18\x03 \x01(\t\"%\n\x05Input\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\"%\n\x04Tool\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eunikernel/image/manifest.proto\x12\x15unikernel.manifest.v1\"\xf3\x03\n\x08Manifest\x12\x16\n\x0eschema_version\x18\x01 \x01(\r\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x06target\x18\x03 \x01(\t\x12\x14\n\x0c\x61rchitecture\x18\x04 \x01(\t\x12\x34\n\nlibrary_os\x18\x05 \x01(\x0b\x32 .unikernel.manifest.v1.LibraryOs\x12-\n\x06rootfs\x18\x06 \x01(\x0b\x32\x1d.unikernel.manifest.v1.Rootfs\x12\x14\n\x0c\x63ommand_line\x18\x07 \x01(\t\x12+\n\x05start\x18\x08 \x01(\x0b\x32\x1c.unikernel.manifest.v1.Start\x12\x14\n\x0cmemory_bytes\x18\t \x01(\x04\x12\x0c\n\x04\x63pus\x18\n \x01(\r\x12/\n\x07network\x18\x0b \x01(\x0b\x32\x1e.unikernel.manifest.v1.Network\x12*\n\x05ports\x18\x0c \x03(\x0b\x32\x1b.unikernel.manifest.v1.Port\x12,\n\x06inputs\x18\r \x03(\x0b\x32\x1c.unikernel.manifest.v1.Input\x12*\n\x05tools\x18\x0e \x03(\x0b\x32\x1b.unikernel.manifest.v1.Tool\x12\x18\n\x10not_reproducible\x18\x0f \x01(\x08\"z\n\tLibraryOs\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x12\n\nkit_sha256\x18\x03 \x01(\t\x12\x15\n\rconfig_sha256\x18\x04 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x05 \x01(\t\x12\x0e\n\x06\x63onfig\x18\x06 \x03(\t\"\x80\x01\n\x06Rootfs\x12\x0e\n\x06sha256\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x04\x12,\n\x06layers\x18\x03 \x03(\x0b\x32\x1c.unikernel.manifest.v1.Layer\x12\x15\n\rpacked_sha256\x18\x04 \x01(\t\x12\x13\n\x0bpacked_size\x18\x05 \x01(\x04\"3\n\x05Layer\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\x12\x0c\n\x04size\x18\x03 \x01(\x04\"i\n\x05Start\x12\x0f\n\x07program\x18\x01 \x01(\t\x12\x11\n\targuments\x18\x02 \x03(\t\x12\x13\n\x0b\x65nvironment\x18\x03 \x03(\t\x12\x19\n\x11working_directory\x18\x04 \x01(\t\x12\x0c\n\x04user\x18\x05 \x01(\t\"`\n\x07Network\x12\x0c\n\x04mode\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x0f\n\x07gateway\x18\x03 \x01(\t\x12\x13\n\x0bnameservers\x18\x04 \x03(\t\x12\x10\n\x08hostname\x18\x05 \x01(\t\"?\n\x04Port\x12\x12\n\nguest_port\x18\x01 \x01(\r\x12\x11\n\thost_port\x18\x02 \x01(\r\x12\x10\n\x08protocol\x18\x03 \x01(\t\"%\n\x05Input\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\"%\n\x04Tool\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,19 +34,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MANIFEST']._serialized_start=58
   _globals['_MANIFEST']._serialized_end=557
   _globals['_LIBRARYOS']._serialized_start=559
-  _globals['_LIBRARYOS']._serialized_end=665
-  _globals['_ROOTFS']._serialized_start=668
-  _globals['_ROOTFS']._serialized_end=796
-  _globals['_LAYER']._serialized_start=798
-  _globals['_LAYER']._serialized_end=849
-  _globals['_START']._serialized_start=851
-  _globals['_START']._serialized_end=956
-  _globals['_NETWORK']._serialized_start=958
-  _globals['_NETWORK']._serialized_end=1054
-  _globals['_PORT']._serialized_start=1056
-  _globals['_PORT']._serialized_end=1119
-  _globals['_INPUT']._serialized_start=1121
-  _globals['_INPUT']._serialized_end=1158
-  _globals['_TOOL']._serialized_start=1160
-  _globals['_TOOL']._serialized_end=1197
+  _globals['_LIBRARYOS']._serialized_end=681
+  _globals['_ROOTFS']._serialized_start=684
+  _globals['_ROOTFS']._serialized_end=812
+  _globals['_LAYER']._serialized_start=814
+  _globals['_LAYER']._serialized_end=865
+  _globals['_START']._serialized_start=867
+  _globals['_START']._serialized_end=972
+  _globals['_NETWORK']._serialized_start=974
+  _globals['_NETWORK']._serialized_end=1070
+  _globals['_PORT']._serialized_start=1072
+  _globals['_PORT']._serialized_end=1135
+  _globals['_INPUT']._serialized_start=1137
+  _globals['_INPUT']._serialized_end=1174
+  _globals['_TOOL']._serialized_start=1176
+  _globals['_TOOL']._serialized_end=1213
 # @@protoc_insertion_point(module_scope)

@@ -41,18 +41,20 @@ class Manifest(_message.Message):
     def __init__(self, schema_version: _Optional[int] = ..., name: _Optional[str] = ..., target: _Optional[str] = ..., architecture: _Optional[str] = ..., library_os: _Optional[_Union[LibraryOs, _Mapping]] = ..., rootfs: _Optional[_Union[Rootfs, _Mapping]] = ..., command_line: _Optional[str] = ..., start: _Optional[_Union[Start, _Mapping]] = ..., memory_bytes: _Optional[int] = ..., cpus: _Optional[int] = ..., network: _Optional[_Union[Network, _Mapping]] = ..., ports: _Optional[_Iterable[_Union[Port, _Mapping]]] = ..., inputs: _Optional[_Iterable[_Union[Input, _Mapping]]] = ..., tools: _Optional[_Iterable[_Union[Tool, _Mapping]]] = ..., not_reproducible: bool = ...) -> None: ...
 
 class LibraryOs(_message.Message):
-    __slots__ = ("name", "version", "kit_sha256", "config_sha256", "description")
+    __slots__ = ("name", "version", "kit_sha256", "config_sha256", "description", "config")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     KIT_SHA256_FIELD_NUMBER: _ClassVar[int]
     CONFIG_SHA256_FIELD_NUMBER: _ClassVar[int]
     DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
+    CONFIG_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: str
     kit_sha256: str
     config_sha256: str
     description: str
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., kit_sha256: _Optional[str] = ..., config_sha256: _Optional[str] = ..., description: _Optional[str] = ...) -> None: ...
+    config: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., kit_sha256: _Optional[str] = ..., config_sha256: _Optional[str] = ..., description: _Optional[str] = ..., config: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Rootfs(_message.Message):
     __slots__ = ("sha256", "size", "layers", "packed_sha256", "packed_size")

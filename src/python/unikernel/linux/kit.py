@@ -126,6 +126,12 @@ class Kit:
         return self.facts.command_line_offset
 
     @property
+    def options(self) -> list[str]:
+        """Those of its configuration that are set, by name, such as "HZ=100"."""
+        lines = (self.root / _CONFIG).read_text().splitlines()
+        return sorted(line[len("CONFIG_") :] for line in lines if line.startswith("CONFIG_"))
+
+    @property
     def inputs(self) -> dict[str, str]:
         return {"kernel source": self.facts.source_sha256, "kernel configuration": self.facts.config_sha256}
 

@@ -59,6 +59,7 @@ def small_kit(tmp_path: Path) -> Kit:
     kernel = compile_c(tmp_path / "k.o", source, "-c", "-ffreestanding").read_bytes()
     kit = make_kit(tmp_path / "kit", kernel, kernel.index(COMMAND_LINE_MARKER))
     kit.linker_script.write_text(_SCRIPT)
+    (kit.root / "kernel.config").write_text("CONFIG_NET=y\n# CONFIG_IPV6 is not set\nCONFIG_HZ=100\n")
     return kit
 
 
