@@ -67,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_link(add)
     _add_stamp(add)
     _add_pack(add)
+    _add_debug_file(add)
     _add_container(add)
     _add_package(add)
     _add_deploy_manifests(add)
@@ -586,6 +587,44 @@ def _pack(arguments: argparse.Namespace) -> int:
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     with scratch_directory() as scratch:
         pack_image(spec, packer, layers=arguments.layer, output=arguments.output, scratch=Path(scratch))
+    return 0
+
+
+# --- debugging information ----------------------------------------------------------------------------------------
+
+
+def _add_debug_file(add: Callable[..., argparse.ArgumentParser]) -> None:
+    parser = add("debug-file", _debug_file, "Write what debuggers need of an image, which has no symbols itself.")
+    parser.add_argument("--image", type=Path, required=True)
+    made_of = parser.add_mutually_exclusive_group(required=True)
+    made_of.add_argument("--kit", type=Path, help="what the image is linked with")
+    made_of.add_argument("--symbols", type=Path, metavar="ELF", help="what the image is made of, before it was stripped")
+    parser.add_argument("--assembler", default="as")
+    parser.add_argument("--linker", default="ld")
+    parser.add_argument("--layer", type=Path, action="append", default=[])
+    parser.add_argument("--root", type=Path, help="the directory that the application's artifacts are in")
+    parser.add_argument("--artifact", action="append", default=[])
+    parser.add_argument("--runtime", type=Path)
+    parser.add_argument("--output", type=Path, required=True)
+
+
+def _debug_file(arguments: argparse.Namespace) -> int:
+    from unikernel.image.debug_file import programs_with_symbols, write_debug_file
+    from unikernel.image.link import link_with_symbols
+    from unikernel.linux.kit import Kit
+    from unikernel.rootfs.application import stripped_program
+    from unikernel.rootfs.python_runtime import PythonRuntime, stripped_files
+
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    stripped = stripped_files(PythonRuntime.load(arguments.runtime)) if arguments.runtime else {}
+    stripped.update(stripped_program(arguments.root, arguments.artifact) if arguments.root else {})
+    with scratch_directory() as directory:
+        scratch, symbols = Path(directory), arguments.symbols
+        if arguments.kit:
+            symbols, kit = scratch / "kernel", Kit.load(arguments.kit)
+            link_with_symbols(arguments.image, kit, symbols, scratch, assembler=arguments.assembler, linker=arguments.linker)
+        programs = programs_with_symbols(arguments.layer, stripped, scratch)
+        write_debug_file(arguments.image, arguments.output, symbols=symbols, programs=programs, scratch=scratch)
     return 0
 
 

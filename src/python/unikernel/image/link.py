@@ -7,7 +7,6 @@ script. No kernel is compiled here.
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -51,8 +50,6 @@ __initramfs_size:
 \t.balign 4
 \t.section .note.GNU-stack, "", @progbits
 """
-# As many as a SHA-1 has, which is what tools expect.
-_BUILD_ID_DIGITS = 40
 
 
 def link_image(
@@ -155,44 +152,59 @@ def _link(
     linker: str,
 ) -> None:
     descriptor = image_manifest.encode(manifest)
+    # Assembler strings know escapes; the scratch directory's name is ours and has none.
+    contents = [f'.incbin "{archive.path}"' for archive in archives]
+    image_object = _assemble(contents, descriptor, scratch, assembler)
+    kernel = scratch / "kernel.o"
+    write_kernel(kit, manifest.command_line, kernel)
+    run_tool([*_link_command(linker, kit, descriptor, kernel, image_object, output), "--strip-all"], "link the image")
+    output.chmod(0o755)
+
+
+def _assemble(contents: Sequence[str], descriptor: bytes, scratch: Path, assembler: str) -> Path:
+    """`contents` are the assembler's directives for the archives."""
     note = scratch / "manifest.note"
     note.write_bytes(image_manifest.note(descriptor))
     source = scratch / "image.s"
-    source.write_text(
-        _ASSEMBLY.format(
-            # Assembler strings know escapes; the scratch directory's name is ours and has none.
-            archives="\n".join(f'\t.incbin "{archive.path}"\n\t.balign 4096' for archive in archives),
-            note=note,
-        )
-    )
+    archives = "\n".join(f"\t{content}\n\t.balign 4096" for content in contents)
+    source.write_text(_ASSEMBLY.format(archives=archives, note=note))
     image_object = scratch / "image.o"
     run_tool([assembler, "-o", str(image_object), str(source)], "assemble the root file system")
-    kernel = scratch / "kernel.o"
-    write_kernel(kit, manifest.command_line, kernel)
-    run_tool(
-        [
-            linker,
-            "-m",
-            "elf_x86_64",
-            "-z",
-            "noexecstack",
-            "--no-warn-rwx-segments",
-            "-z",
-            "max-page-size=0x1000",
-            # The manifest has the digest of all that goes in: no need to read it all again.
-            f"--build-id=0x{hashlib.sha256(descriptor).hexdigest()[:_BUILD_ID_DIGITS]}",
-            "--orphan-handling=warn",
-            "--strip-all",
-            f"--script={kit.linker_script}",
-            "-o",
-            str(output),
-            "--whole-archive",
-            str(kernel),
-            str(image_object),
-        ],
-        "link the image",
-    )
-    output.chmod(0o755)
+    return image_object
+
+
+def _link_command(linker: str, kit: Kit, descriptor: bytes, kernel: Path, image_object: Path, output: Path) -> list[str]:
+    return [
+        linker,
+        "-m",
+        "elf_x86_64",
+        "-z",
+        "noexecstack",
+        "--no-warn-rwx-segments",
+        "-z",
+        "max-page-size=0x1000",
+        f"--build-id=0x{image_manifest.build_id_of(descriptor)}",
+        "--orphan-handling=warn",
+        f"--script={kit.linker_script}",
+        "-o",
+        str(output),
+        "--whole-archive",
+        str(kernel),
+        str(image_object),
+    ]
+
+
+def link_with_symbols(image: Path, kit: Kit, output: Path, scratch: Path, *, assembler: str, linker: str) -> None:
+    """Links the kernel of an image once more, with its symbols and without its files. Raises UnikernelError for a kit that is not the
+    image's.
+    """
+    descriptor, manifest = image_manifest.read_descriptor(image), image_manifest.read_manifest(image)
+    if manifest.library_os.kit_sha256 != kit.sha256:
+        raise UnikernelError(f"{image} is linked with another kit than {kit.root}: its symbols would be at other addresses.")
+    # As much room as the archives take, so that all that comes after them is where it is in the image.
+    contents = [f".skip {layer.size}" for layer in manifest.rootfs.layers]
+    image_object = _assemble(contents, descriptor, scratch, assembler)
+    run_tool(_link_command(linker, kit, descriptor, kit.kernel, image_object, output), "link the kernel with its symbols")
 
 
 def write_kernel(kit: Kit, parameters: str, destination: Path) -> None:

@@ -26,12 +26,19 @@ NOTE_OWNER = "unikernel"
 # "UNI1": small numbers have names of their own in readers of ELF notes.
 NOTE_TYPE = 0x554E4931
 _NOTE_HEADER = struct.Struct("<III")
+# As many as a SHA-1 has, which is what tools expect.
+_BUILD_ID_DIGITS = 40
 
 
 def encode(manifest: Manifest) -> bytes:
     """The message, the same bytes for the same manifest."""
     manifest.schema_version = SCHEMA_VERSION
     return manifest.SerializeToString(deterministic=True)
+
+
+def build_id_of(descriptor: bytes) -> str:
+    """The build id (hex) of an image with this manifest: it has the digest of all that goes in, so that nothing else has to be read."""
+    return hashlib.sha256(descriptor).hexdigest()[:_BUILD_ID_DIGITS]
 
 
 def rootfs_sha256(layers: Iterable[Layer]) -> str:
@@ -67,6 +74,19 @@ def to_json(manifest: Manifest) -> str:
 
 def read_manifest(image: Path) -> Manifest:
     """Raises UnikernelError when the file is no image of ours, or one from a future."""
+    try:
+        manifest = Manifest.FromString(read_descriptor(image))
+    except DecodeError as error:
+        raise UnikernelError(f"The manifest of {image} is damaged: {error}.") from error
+    if not 1 <= manifest.schema_version <= SCHEMA_VERSION:
+        raise UnikernelError(
+            f"The manifest of {image} has schema version {manifest.schema_version}; this toolkit reads up to {SCHEMA_VERSION}."
+        )
+    return manifest
+
+
+def read_descriptor(image: Path) -> bytes:
+    """The manifest as it is encoded in an image. Raises UnikernelError when the file is no image of ours."""
     from elftools.elf.elffile import ELFFile
 
     try:
@@ -82,15 +102,7 @@ def read_manifest(image: Path) -> Manifest:
         ) from error
     if descriptor is None:
         raise UnikernelError(f"{image} is no unikernel image: there is no {NOTE_OWNER!r} note in it.")
-    try:
-        manifest = Manifest.FromString(descriptor)
-    except DecodeError as error:
-        raise UnikernelError(f"The manifest of {image} is damaged: {error}.") from error
-    if not 1 <= manifest.schema_version <= SCHEMA_VERSION:
-        raise UnikernelError(
-            f"The manifest of {image} has schema version {manifest.schema_version}; this toolkit reads up to {SCHEMA_VERSION}."
-        )
-    return manifest
+    return descriptor
 
 
 def _parse_note(content: bytes) -> bytes | None:

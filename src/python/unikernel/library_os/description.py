@@ -244,6 +244,24 @@ class KraftKit:
 
 
 @dataclass(frozen=True)
+class ProgramStart:
+    """What a debugger learns from where a program is loaded: when one starts, the library OS calls `function`, and `stack` is an
+    expression of gdb for the program's stack pointer there, to which the stack that System V's ABI describes is ready.
+    """
+
+    function: str
+    stack: str
+
+
+@dataclass(frozen=True)
+class Debug:
+    """`parameters` are further ones of the kernel's command line for an image that is debugged."""
+
+    parameters: str = ""
+    program_start: ProgramStart | None = None
+
+
+@dataclass(frozen=True)
 class LibraryOs:
     """`title`, `tried` and `published` are for people: what it is, what it was tried with, where its kernels are. `honours` are the
     fields of an image (as in a BUILD file) that it can do something with. `machines` are by name, the default first; where there are
@@ -274,3 +292,4 @@ class LibraryOs:
     streams: Mapping[str, str] = field(default_factory=dict)
     urunc: Urunc | None = None
     kraftkit: KraftKit | None = None
+    debug: Debug = Debug()

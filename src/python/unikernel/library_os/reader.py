@@ -31,6 +31,7 @@ from unikernel.library_os.description import (
     STREAMS,
     AppKind,
     CommandLine,
+    Debug,
     Embed,
     Exit,
     ExitReport,
@@ -44,6 +45,7 @@ from unikernel.library_os.description import (
     Link,
     Machine,
     Pack,
+    ProgramStart,
     Quoting,
     RootfsForm,
     Urunc,
@@ -172,6 +174,12 @@ _SCHEMA = Map(
         ),
         Optional("urunc"): Map({"type": Regex(NAME), "hypervisor": Regex(NAME), "entrypoint": _Words()}),
         Optional("kraftkit"): Map({"platform": Regex(NAME)}),
+        Optional("debug"): Map(
+            {
+                Optional("parameters"): Str(),
+                Optional("program_start"): Map({"function": Regex("[A-Za-z_][A-Za-z0-9_]*"), "stack": Str()}),
+            }
+        ),
         Optional("limits"): Map({Optional(name): Bool() for name in Limits.__dataclass_fields__}),
     }
 )
@@ -226,9 +234,15 @@ def _library_os(document: Mapping[str, Any], label: str) -> LibraryOs:
         limits=Limits(**document.get("limits", {})),
         urunc=Urunc(**document["urunc"]) if "urunc" in document else None,
         kraftkit=KraftKit(**document["kraftkit"]) if "kraftkit" in document else None,
+        debug=_debug(document.get("debug", {})),
     )
     _check(library_os, label)
     return library_os
+
+
+def _debug(values: Mapping[str, Any]) -> Debug:
+    start = values.get("program_start")
+    return Debug(values.get("parameters", ""), ProgramStart(**start) if start else None)
 
 
 def _build(method: str, values: Mapping[str, Any]) -> Embed | Pack | Link:

@@ -5,7 +5,17 @@ import re
 import pytest
 
 from unikernel.errors import UnikernelError
-from unikernel.library_os.description import AppKind, ExitReport, InputKind, Link, Pack, Quoting, RootfsForm
+from unikernel.library_os.description import (
+    AppKind,
+    Debug,
+    ExitReport,
+    InputKind,
+    Link,
+    Pack,
+    ProgramStart,
+    Quoting,
+    RootfsForm,
+)
 from unikernel.library_os.reader import placeholders, read_library_os
 
 _PACKED = """\
@@ -88,6 +98,14 @@ def test_a_description_without_a_machine_says_what_boots_images() -> None:
     text = _PACKED[:start] + "  elsewhere: xl, of Xen\n" + _PACKED[_PACKED.index("exit:") :]
     library_os = read_library_os(text, "mine.yaml")
     assert (library_os.elsewhere, dict(library_os.machines)) == ("xl, of Xen", {})
+
+
+def test_a_description_says_what_a_debugger_needs() -> None:
+    assert read_library_os(_PACKED, "mine.yaml").debug == Debug()
+    text = _PACKED + "debug:\n  parameters: here there\n  program_start:\n    function: begin\n    stack: $rsi\n"
+    assert read_library_os(text, "mine.yaml").debug == Debug("here there", ProgramStart("begin", "$rsi"))
+    with pytest.raises(UnikernelError, match="mine.yaml:.*'stack' not found"):
+        read_library_os(text.replace("    stack: $rsi\n", ""), "mine.yaml")
 
 
 def test_a_description_that_links() -> None:

@@ -85,6 +85,14 @@ def build_application(
     return application
 
 
+def stripped_program(root: Path, artifacts: Sequence[str]) -> dict[str, Path]:
+    """What `build_application` strips: a single program, by its path in the image, as it was packaged."""
+    only = root / artifacts[0] if len(artifacts) == 1 else None
+    if only is None or not only.is_file() or is_pex(only) or not is_elf(only):
+        return {}
+    return {f"{APPLICATION_DIRECTORY}/{only.name}": only}
+
+
 def _component(root: Path, artifacts: Sequence[str]) -> Component:
     """The application as it was packaged: one file, or several."""
     files = {}

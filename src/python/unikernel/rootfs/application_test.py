@@ -14,7 +14,7 @@ import pytest
 
 from unikernel.digests import file_sha256
 from unikernel.errors import UnikernelError
-from unikernel.rootfs.application import Application, build_application
+from unikernel.rootfs.application import Application, build_application, stripped_program
 from unikernel.rootfs.cpio import CpioEntry, read_cpio_bytes
 from unikernel.sbom.component import files_digest
 from unikernel.testing.programs import for_another_machine, linked_program, program, shared_library, tiny_program
@@ -73,6 +73,20 @@ def test_a_static_program_goes_to_app(root: Path, tmp_path: Path) -> None:
     [component] = application.index.components
     assert (component.name, component.sha256) == ("hello", file_sha256(root / "sub/hello"))
     assert _entries(application, tmp_path)["/app/hello"][0].mode == stat.S_IFREG | 0o755
+
+
+def test_a_program_is_known_as_it_was_before_it_was_stripped(root: Path, tmp_path: Path) -> None:
+    whole = program(root / "hello")
+    application = build_application(
+        root, ["hello"], executable=None, runtime=None, machine="x86_64", strip="strip", scratch=tmp_path
+    )
+    (stripped,) = stripped_program(root, ["hello"]).items()
+    assert stripped == (application.start.program, whole)
+    assert len(_entries(application, tmp_path)["/app/hello"][1]) < whole.stat().st_size
+    # What has more than a program in it is laid out as it is.
+    (root / "text").write_text("text")
+    write_zip(root / "a.pex", {"PEX-INFO": "{}"})
+    assert [stripped_program(root, artifacts) for artifacts in (["hello", "text"], ["text"], ["a.pex"], ["."])] == [{}] * 4
 
 
 def test_a_dynamic_program_says_what_it_needs(root: Path) -> None:

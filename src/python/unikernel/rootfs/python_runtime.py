@@ -178,6 +178,18 @@ def build_runtime_layer(runtime: PythonRuntime, scratch: Path, strip: str) -> tu
     return layer, index
 
 
+def stripped_files(runtime: PythonRuntime) -> dict[str, Path]:
+    """What `build_runtime_layer` strips, by its path in the image, as it was captured."""
+    facts = runtime.facts
+    library = runtime.root / facts.standard_library
+    return {
+        runtime.executable: runtime.root / "bin" / f"python{facts.series}",
+        **{f"{runtime.standard_library}/{path.relative_to(library)}": path for path in sorted(library.rglob("*.so"))},
+        **{f"{facts.library_directory}/{soname}": runtime.root / "libraries" / soname for soname in facts.libraries},
+        **{f"/usr/{name}": runtime.root / name for name in facts.beside},
+    }
+
+
 def _interpreter(facts: RuntimeFacts) -> Component:
     """With its standard library: one component, whose digest is over all its files as they were captured."""
     purl = facts.purls.get(f"bin/python{facts.series}") or f"pkg:generic/python@{facts.version}"

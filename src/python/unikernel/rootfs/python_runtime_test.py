@@ -15,7 +15,7 @@ from unikernel.host.python import capture_python, describe_python
 from unikernel.image.limits import check_needs
 from unikernel.rootfs.cpio import read_cpio_bytes
 from unikernel.rootfs.layer import Layer, LayerIndex
-from unikernel.rootfs.python_runtime import PythonRuntime, add_python_tree, build_runtime_layer
+from unikernel.rootfs.python_runtime import PythonRuntime, add_python_tree, build_runtime_layer, stripped_files
 from unikernel.testing.python import SERIES, linked_runtime, write_tree
 
 
@@ -141,6 +141,22 @@ def test_a_runtime_that_does_not_run_here_is_named(tmp_path: Path) -> None:
     (tmp_path / f"runtime/lib/python{SERIES}").unlink()
     with pytest.raises(UnikernelError, match=rf"Python {SERIES}[^)]*\) does not run on the build machine"):
         runtime.compile([])
+
+
+def test_what_is_stripped_is_known_as_it_was_captured(image: Path) -> None:
+    runtime = PythonRuntime.load(image / "moved")
+    stripped = stripped_files(runtime)
+    assert stripped[runtime.executable].read_bytes()[:4] == b"\x7fELF"
+    entries = {f"/{entry.path}" for entry, _ in read_cpio_bytes((image / "one.cpio").read_bytes())}
+    assert set(stripped) <= entries
+    assert all(path.is_file() for path in stripped.values())
+    # All of its own ELF files but the loader, which is left as it is.
+    elf = {f"/{path.relative_to(image / 'root')}" for path in (image / "root").rglob("*") if _is_own_elf(path)}
+    assert elf - set(stripped) == {runtime.facts.loader}
+
+
+def _is_own_elf(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink() and path.read_bytes()[:4] == b"\x7fELF"
 
 
 def test_a_strip_that_fails_is_named(tmp_path: Path) -> None:

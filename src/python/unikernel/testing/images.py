@@ -63,9 +63,11 @@ def small_kit(tmp_path: Path) -> Kit:
     return kit
 
 
-def link_small_image(tmp_path: Path, kit: Kit, name: str, spec: ImageSpec) -> bytes:
-    """Writes the image to `tmp_path / name`; returns its content."""
+def link_small_image(tmp_path: Path, kit: Kit, name: str, spec: ImageSpec, *, link: str = "") -> bytes:
+    """Writes the image to `tmp_path / name`; returns its content. Its program is also at the path `link`, a symbolic link."""
     layer = Layer("application")
+    if link:
+        layer.add_symlink(link, "/app/hello")
     layer.add_file("/app/hello", tiny_program(tmp_path / "hello"))
     start = {"program": "/app/hello", "arguments": ["/app/hello"], "environment": {"A": "1", "B": "2"}}
     layer.write(tmp_path / "application.cpio", LayerIndex("application", [], facts={"start": start}))
