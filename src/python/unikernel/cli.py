@@ -8,6 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable
@@ -225,6 +226,15 @@ def _add_run(add: Callable[..., argparse.ArgumentParser]) -> None:
         "--vmm", metavar="PROGRAM", help="what boots the image, such as another build of QEMU: a path, or a name on PATH"
     )
     parser.add_argument(
+        "--debug", action="store_true", help="wait for gdb before the first instruction, and print the command that attaches it"
+    )
+    parser.add_argument(
+        "--debug-file",
+        type=Path,
+        metavar="FILE",
+        help="with symbols, for --debug and crash reports; by default IMAGE.debug, if it is there",
+    )
+    parser.add_argument(
         "--log-format",
         choices=("plain", "json"),
         default="plain",
@@ -236,7 +246,9 @@ def _add_run(add: Callable[..., argparse.ArgumentParser]) -> None:
 
 def _run(arguments: argparse.Namespace) -> int:
     from unikernel.image.spec import Port, parse_size
-    from unikernel.run.foreground import run_image
+    from unikernel.image.debug_file import find_debug_file
+    from unikernel.run.foreground import do_nothing, run_image
+    from unikernel.run.gdb import debugging
     from unikernel.run.options import RunOptions
 
     try:
@@ -254,7 +266,9 @@ def _run(arguments: argparse.Namespace) -> int:
         program=arguments.vmm,
         arguments=arguments.arguments,
         environment=environment,
+        gdb=arguments.debug,
     )
+    debug_file = find_debug_file(arguments.image, arguments.debug_file)
     if arguments.key:
         (result,) = _verifications([arguments.image], arguments)
         if not result.holds:
@@ -262,7 +276,8 @@ def _run(arguments: argparse.Namespace) -> int:
         options = replace(options, is_verified=True)
     elif arguments.policy or arguments.allow_development_keys:
         raise UnikernelError("Nothing can be demanded of an image without a key to verify it with: add --key PUB.")
-    return run_image(arguments.image, options, arguments.log_format)
+    with debugging(arguments.image, debug_file) if arguments.debug else nullcontext(do_nothing) as on_start:
+        return run_image(arguments.image, options, arguments.log_format, on_start, debug_file)
 
 
 def _variable(text: str) -> tuple[str, str]:

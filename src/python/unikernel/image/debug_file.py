@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import posixpath
 import stat
+import sys
 import tarfile
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -40,6 +41,22 @@ def build_id(path: Path) -> str:
     for other files.
     """
     return image_manifest.build_id_of(image_manifest.read_descriptor(path))
+
+
+def find_debug_file(image: Path, named: Path | None = None) -> Path | None:
+    """The one that is named, or the one beside the image, if that is its own. Raises UnikernelError for a named one that is another's."""
+    if named is not None:
+        check_debug_file(image, named)
+        return named
+    beside = image.with_name(f"{image.name}.debug")
+    if not beside.exists():
+        return None
+    try:
+        check_debug_file(image, beside)
+    except UnikernelError as error:
+        print(f"unikernel: it is not used: {error}", file=sys.stderr)
+        return None
+    return beside
 
 
 def check_debug_file(image: Path, debug_file: Path) -> None:

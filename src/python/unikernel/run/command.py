@@ -155,8 +155,10 @@ def _command_line(library_os: LibraryOs, machine: Machine, manifest: Manifest, o
         () if syntax.in_image else manifest.command_line.split(),
     )
     words = [library_os.streams[stream] for stream in streams_of(library_os, machine)]
+    if options.gdb:
+        words.append(library_os.debug.parameters)
     # The application's may end with what takes all that follows.
-    appended = " ".join([*words, appended]).strip()
+    appended = " ".join(word for word in [*words, appended] if word)
     room = syntax.longest - len(manifest.command_line)
     if syntax.longest and len(appended) > room:
         raise UnikernelError(

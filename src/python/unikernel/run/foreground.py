@@ -29,11 +29,20 @@ _GRACE_SECONDS = 10
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
+def do_nothing(machine: Machine) -> None:
+    pass
+
+
 def run_image(
-    image: Path, options: RunOptions, log_format: str = "plain", on_start: Callable[[Machine], None] = lambda machine: None
+    image: Path,
+    options: RunOptions,
+    log_format: str = "plain",
+    on_start: Callable[[Machine], None] = do_nothing,
+    debug_file: Path | None = None,
 ) -> int:
     """Returns the application's exit status; that of a runner that was asked to stop is 128 and the signal's number. `on_start` is called
-    when the machine is there. Raises UnikernelError when the image cannot be booted, and when the machine ends without a status.
+    when the machine is there. `debug_file` is for what is said of a crash. Raises UnikernelError when the image cannot be booted, and when
+    the machine ends without a status.
     """
     output = _SwitchedOutput()
     machine = Machine(image, options, output)

@@ -7,19 +7,40 @@ from __future__ import annotations
 import platform
 import shlex
 import struct
-from collections.abc import Mapping
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Callable
 
 from unikernel.elf import read_elf_file
 from unikernel.errors import UnikernelError
+from unikernel.image.debug_file import extract_programs
 from unikernel.image.files import image_rootfs
 from unikernel.image.manifest_pb2 import Manifest
 from unikernel.library_os import library_os_of
+from unikernel.run.machine import Machine
 
 _SCRIPT = Path(__file__).with_name("gdb_program.py")
 # ELF's type ET_EXEC, and where the type and the first instruction's address are (gABI, "ELF Header").
 _ET_EXEC = 2
 _HEADER = struct.Struct("<16sHHIQ")
+
+
+@contextmanager
+def debugging(image: Path, debug_file: Path | None) -> Iterator[Callable[[Machine], None]]:
+    """What says, of a machine that waits for a debugger, how to attach one. The symbols of programs are in files as long as it runs."""
+    with tempfile.TemporaryDirectory(prefix="unikernel-debug-") as directory:
+        programs = extract_programs(debug_file, Path(directory)) if debug_file is not None else {}
+
+        def say(machine: Machine) -> None:
+            command = shlex.join(gdb_command(image, machine.manifest, debug_file, programs, machine.gdb_port()))
+            if debug_file is None:
+                print(f"unikernel: there is no {image.name}.debug: gdb will know no symbols (see docs/debugging.md)", file=sys.stderr)
+            print(f"unikernel: the machine waits for a debugger, to be attached by:\n\n    {command}\n", file=sys.stderr, flush=True)
+
+        yield say
 
 
 def gdb_command(
