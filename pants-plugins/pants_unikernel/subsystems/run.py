@@ -59,8 +59,8 @@ class UnikernelRun(Subsystem):
     )
 
     @property
-    def options(self) -> tuple[str, ...]:
-        """Those of `unikernel run`."""
+    def words(self) -> tuple[str, ...]:
+        """Options of `unikernel run`."""
         return (
             f"--accel={self.accel.value}",
             *([f"--machine={self.machine}"] if self.machine else []),

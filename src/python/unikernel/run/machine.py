@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import select
 import subprocess
-import threading
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -185,8 +184,7 @@ class Machine:
         if self._monitor is None:
             self._process.terminate()
         else:
-            # On a thread: QEMU may be one that does not answer.
-            threading.Thread(target=self._quit, args=(self._monitor,), daemon=True).start()
+            self._monitor.quit()
         if not self._ends_within(_END_SECONDS):
             self._process.kill()
             self._ends_within(None)
@@ -242,15 +240,6 @@ class Machine:
             ended = self.wait(_END_SECONDS)
             raise UnikernelError((ended.failure if ended else "") or f"{error}.") from error
         self.ports = {**self.ports, **forwarded_ports(said)}
-
-    def _quit(self, monitor: Monitor) -> None:
-        from unikernel.run.monitor import MonitorError
-
-        try:
-            monitor.execute("quit")
-        except MonitorError:
-            # It may have ended before it answered.
-            self._process.terminate()
 
     def _end(self) -> None:
         self.stop()

@@ -50,6 +50,15 @@ class Monitor:
         except (QMPError, OSError, TimeoutError, asyncio.TimeoutError, asyncio.CancelledError, CancelledError) as error:
             raise MonitorError(f"QEMU does not answer to {command}: {error}") from error
 
+    def quit(self) -> None:
+        """Asks QEMU to end, as soon as it answers. Nobody waits for that here."""
+
+        async def ask() -> None:
+            with contextlib.suppress(Exception):
+                await (await asyncio.wrap_future(self._session)).execute("quit")
+
+        asyncio.run_coroutine_threadsafe(ask(), self._loop)
+
     def close(self) -> None:
         """The machine is not asked to end."""
 
