@@ -143,7 +143,6 @@ class Machine:
                 from unikernel.run.monitor import Monitor
 
                 self._monitor = Monitor(connection, self._set_broken)
-                stack.callback(self._monitor.close)
             self._find_ports()
             self._stack = stack.pop_all()
         return self
@@ -243,6 +242,8 @@ class Machine:
 
     def _end(self) -> None:
         self.stop()
+        if self._monitor is not None:
+            self._monitor.close()
         self._process.wait()
         self._channels.join()
         os.close(self._pidfd)
