@@ -22,6 +22,7 @@ import pytest
 
 from pants_project import PantsProject, completed_processes
 from unikernel.image.attachment import ROOTFS_SECTION, read_section
+from unikernel.image.debug_file import check_debug_file, extract_programs
 from unikernel.rootfs.cpio import read_cpio_bytes
 from unikernel.testing.programs import for_another_machine
 
@@ -194,6 +195,28 @@ def test_one_target_is_an_image_for_each_library_os(project: PantsProject) -> No
     assert images == ["app/unikernel@library_os=disk.img", "app/unikernel@library_os=looker.elf"]
     project.succeed("unikernel-verify", "app:")
     assert project.run("run", "app:unikernel@library_os=looker")[0] == 0
+
+
+def test_a_debug_file_has_the_kernels_symbols_and_the_programs(project: PantsProject) -> None:
+    project.write("app/BUILD", PROGRAM + image(formats=["elf", "debug"]))
+    project.succeed("package", "app:unikernel")
+    debug_file = project.root / "dist/app/unikernel.elf.debug"
+    check_debug_file(project.root / "dist/app/unikernel.elf", debug_file)
+    assert " T look\n" in subprocess.run(["nm", debug_file], stdout=subprocess.PIPE, check=True, encoding="utf-8").stdout
+    extracted = extract_programs(debug_file, project.root / "extracted")
+    assert list(extracted) == ["app/program"]
+    assert (
+        f"new_{NEW}"
+        in subprocess.run(["nm", extracted["app/program"]], stdout=subprocess.PIPE, check=True, encoding="utf-8").stdout
+    )
+
+
+def test_what_a_tool_packs_has_no_debug_file(project: PantsProject) -> None:
+    project.write("app/BUILD", PROGRAM + image(library_os="disk", formats=["elf", "debug"]))
+    reason = "app:unikernel: the `formats` field has debug, and an image of disk is packed without an ELF file that has symbols"
+    printed = project.fail("package", "app:unikernel", expected=[reason])
+    # Nothing was built for it.
+    assert completed_processes(printed) == []
 
 
 def test_a_container_has_the_files_of_the_unikernel(project: PantsProject) -> None:

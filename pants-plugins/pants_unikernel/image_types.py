@@ -9,6 +9,7 @@ from pants.core.goals.run import RunFieldSet, RunInSandboxBehavior
 from pants.engine.addresses import Address
 from pants.engine.collection import Collection
 from pants.engine.fs import Digest
+from pants.util.frozendict import FrozenDict
 
 from pants_unikernel.target_types import (
     UnikernelImageAddressField,
@@ -77,9 +78,19 @@ class UnikernelImageFieldSet(PackageFieldSet, RunFieldSet):
 
 
 @dataclass(frozen=True)
+class DebugInputs:
+    """What a debug file is made of: the toolkit's words, and inputs of its process."""
+
+    arguments: tuple[str, ...]
+    digest: Digest
+    immutable_inputs: FrozenDict[str, Digest] = FrozenDict()
+    environment: FrozenDict[str, str] = FrozenDict()
+
+
+@dataclass(frozen=True)
 class BuiltImage:
     """`digest` holds the image at `path`, with its manifest and its SBOMs beside it; `sha256` (hex) and `size` are the image's. `inputs`
-    are what its parts were made of: the manifest names only these parts.
+    are what its parts were made of: the manifest names only these parts. `debug` is there where something has symbols.
     """
 
     digest: Digest
@@ -87,6 +98,17 @@ class BuiltImage:
     size: int
     sha256: str
     inputs: tuple[Artifact, ...]
+    debug: DebugInputs | None = None
+
+
+@dataclass(frozen=True)
+class BuiltDebugFile:
+    """The file `path` in `digest`; `sha256` (hex) and `size` are its own."""
+
+    digest: Digest
+    path: str
+    size: int
+    sha256: str
 
 
 @dataclass(frozen=True)

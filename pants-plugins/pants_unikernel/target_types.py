@@ -398,13 +398,13 @@ class UnikernelImageKernelParametersField(StringSequenceField):
 class UnikernelImageFormatsField(StringSequenceField):
     alias = "formats"
     default = ("elf",)
-    valid_choices = ("elf", "container", "oci")
+    valid_choices = ("elf", "container", "oci", "debug")
     value: tuple[str, ...]
     help = help_text(
         f"""
         What is made of the application's root file system: `elf`, the unikernel image (whatever its library OS writes), `container`, a
-        container image of the same files, and `oci`, the unikernel image as a package for registries and for container runtimes that boot
-        unikernels, such as urunc.
+        container image of the same files, `oci`, the unikernel image as a package for registries and for container runtimes that boot
+        unikernels, such as urunc, and `debug`, what debuggers need of the image, which has no symbols itself: `NAME.elf.debug`.
 
         The container image is an OCI layout, the directory `NAME.container`, and `NAME.container.tar` for `docker load`; the package is the
         OCI layout `NAME.oci`. No daemon is needed. `{bin_name()} publish` pushes both to registries.

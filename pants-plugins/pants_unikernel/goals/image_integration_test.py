@@ -33,6 +33,9 @@ cc_binary(name="program", dependencies=[":sources"])
 file(name="settings", source="settings.conf")
 archive(name="tree", files=[":settings"], packages=[":program"], format="tar")
 unikernel_image(name="image", app=":program", args=["--loud"], network="none", memory="32M")
+unikernel_image(
+    name="debugged", app=":program", args=["--loud"], network="none", memory="32M", formats=["elf", "debug"], output_path="debugged.elf"
+)
 unikernel_image(name="tree-image", app=":tree", executable="service/program", network="none", output_path="images/tree.elf")
 unikernel_image(
     name="with-files", app=":program", network="none", files=[(":settings", "/etc/service/"), (":program", "/usr/bin/other", "0700")]
@@ -116,6 +119,25 @@ def test_output_path_is_that_of_the_image_and_gives_those_of_the_rest(rule_runne
     image = built(rule_runner, "tree-image")
     assert [artifact.relpath for artifact in image.artifacts] == files_of("images/tree.elf")
     assert manifest(rule_runner, "tree-image")["start"]["program"] == "/service/program"
+
+
+def test_a_debug_file_is_beside_an_image_that_does_not_know_of_it(rule_runner: RuleRunner) -> None:
+    image = built(rule_runner, "debugged")
+    assert [artifact.relpath for artifact in image.artifacts] == [*files_of("debugged.elf"), "debugged.elf.debug"]
+    files = contents(rule_runner, image.digest)
+    debug_file = files["debugged.elf.debug"]
+    assert hashlib.sha256(debug_file).hexdigest() in image.artifacts[-1].extra_log_lines[0]
+    # The kernel's symbols, and the program's.
+    assert b"\0start_kernel\0" in debug_file and b"app/program\0" in debug_file
+    assert b"\0start_kernel\0" not in files["debugged.elf"]
+    asked = rule_runner.request(BuiltPackage, [field_set(rule_runner, "debugged")])
+    build = BUILD.replace('formats=["elf", "debug"], ', "")
+    assert build != BUILD
+    rule_runner.write_files({"service/BUILD": build})
+    without = built(rule_runner, "debugged")
+    assert [artifact.relpath for artifact in without.artifacts] == files_of("debugged.elf")
+    assert contents(rule_runner, without.digest)["debugged.elf"] == files["debugged.elf"]
+    assert contents(rule_runner, asked.digest)["debugged.elf.debug"] == debug_file
 
 
 def test_extra_files_are_a_layer_of_their_own(rule_runner: RuleRunner) -> None:

@@ -16,6 +16,7 @@ from pants.util.logging import LogLevel
 
 from pants_unikernel import engine
 from pants_unikernel.image_types import BuiltImage, BuiltLayout, ContainerRequest, OciPackageRequest, UnikernelImageFieldSet
+from pants_unikernel.subsystems.toolkit import Toolkit
 from pants_unikernel.util_rules import (
     container,
     destinations,
@@ -27,6 +28,7 @@ from pants_unikernel.util_rules import (
     signing,
 )
 from pants_unikernel.util_rules.container import check_container
+from pants_unikernel.util_rules.debug_file import check_debug_file, debug_file_of
 from pants_unikernel.util_rules.destinations import find_destinations
 from pants_unikernel.util_rules.failures import UnikernelBuildError
 from pants_unikernel.util_rules.image import build_image
@@ -43,7 +45,9 @@ from unikernel.oci.layout import Descriptor
 from unikernel.signing.files import paths_beside, signatures_path
 
 # What is written beside an image, by its ending.
-_BESIDE = (".container", ".json", ".kraftkit", ".oci")
+_BESIDE = (".container", ".debug", ".json", ".kraftkit", ".oci")
+# Formats that are pushed to registries.
+_PUBLISHED = {"container", "oci"}
 
 
 @dataclass(frozen=True)
@@ -110,6 +114,11 @@ async def find_declared_output_paths(all_targets: AllTargets) -> DeclaredOutputP
     return DeclaredOutputPaths(FrozenDict({path: tuple(sorted(found)) for path, found in addresses.items()}))
 
 
+def _summary(size: int, sha256: str) -> str:
+    text = f"{size / 10**6:.1f} MB" if size >= 10**6 else f"{size / 10**3:.1f} kB"
+    return f"  {text}, SHA-256 {sha256}"
+
+
 async def _build_layouts(field_set: UnikernelImageFieldSet, image: BuiltImage) -> list[BuiltLayout]:
     """The OCI layouts that the target asks for."""
     layouts: list[BuiltLayout] = []
@@ -127,15 +136,17 @@ async def package_unikernel_image(
     library_oses: LibraryOsTargets,
     output_paths: DeclaredOutputPaths,
     docker: DockerOptions,
+    toolkit: Toolkit,
 ) -> BuiltPackage:
     output_paths.check(field_set)
     if "container" in field_set.formats.value:
         await check_container(field_set, library_oses)
-    found = await find_destinations(field_set, docker) if field_set.formats.value != ("elf",) else []
+    if "debug" in field_set.formats.value:
+        await check_debug_file(field_set, library_oses)
+    found = await find_destinations(field_set, docker) if _PUBLISHED & set(field_set.formats.value) else []
     image = await build_image(field_set, library_oses)
     layouts = await _build_layouts(field_set, image)
-    size = f"{image.size / 10**6:.1f} MB" if image.size >= 10**6 else f"{image.size / 10**3:.1f} kB"
-    lines = [f"  {size}, SHA-256 {image.sha256}"]
+    lines = [_summary(image.size, image.sha256)]
     digests, is_signed = [image.digest, *(layout.digest for layout in layouts)], signer.signer is not None
     if is_signed:
         statement = await statement_of(field_set, image, signer)
@@ -151,6 +162,10 @@ async def package_unikernel_image(
         signatures = signatures_path(layout.path) if is_signed else ""
         beside.append(BuiltOciLayout(layout.path, (f"  {layout.image.digest}",), layout.format, layout.image, signatures))
         beside += [BuiltPackageArtifact(path) for path in (layout.archive, signatures) if path]
+    if "debug" in field_set.formats.value:
+        debug = await debug_file_of(field_set, image, toolkit)
+        digests.append(debug.digest)
+        beside.append(BuiltPackageArtifact(debug.path, (_summary(debug.size, debug.sha256),)))
     return BuiltPackage(await engine.merge_digests(digests), (artifact, *beside))
 
 

@@ -16,6 +16,7 @@ from pants_unikernel import engine
 from pants_unikernel.image_types import BuiltImage, EmbeddedImageRequest, UnikernelImageFieldSet
 from pants_unikernel.subsystems.linux import UnikernelLinux
 from pants_unikernel.subsystems.toolkit import Toolkit, toolkit_process
+from pants_unikernel.util_rules.debug_file import rootfs_debug_inputs
 from pants_unikernel.util_rules.failures import UnikernelBuildError, errors_of, run_steps
 from pants_unikernel.util_rules.image import built_image, image_spec, spec_file
 from pants_unikernel.util_rules.linux_kit import INIT, KIT, build_init, build_linux_kit, kit_components
@@ -31,6 +32,7 @@ from unikernel.sbom.inventory import Inventory
 from unikernel.signing.files import manifest_path
 
 _KIT_INPUT = "__kit"
+_LINK_PROGRAMS = (("assembler", "as"), ("linker", "ld"))
 
 
 @dataclass(frozen=True)
@@ -83,8 +85,7 @@ async def _link_process(
             f"--kit={_KIT_INPUT}/{KIT}",
             f"--init={INIT}",
             *(f"--layer={path}" for path in placed.paths),
-            f"--assembler={toolchain.paths['as']}",
-            f"--linker={toolchain.paths['ld']}",
+            *(f"--{name}={toolchain.paths[program]}" for name, program in _LINK_PROGRAMS),
             f"--output={path}",
             "--quiet",
         ],
@@ -125,7 +126,17 @@ async def build_embedded_image(
     inventory = Inventory(origin, [*listed_components(indexes), *await kit_components(kit, init)], __version__)
     sbom = await sbom_process(inventory, path, toolkit, indexes, time_zones=spec.timezone is not None)
     results = await run_steps([link, sbom], origin)
-    return await built_image(path, [result.output_digest for result in results], layer_inputs(indexes))
+    debug = await rootfs_debug_inputs(
+        [f"--kit={_KIT_INPUT}/{KIT}", *(f"--{name}={link_toolchain.paths[program]}" for name, program in _LINK_PROGRAMS)],
+        app,
+        layers,
+        await place_layers(layers),
+        origin,
+        toolkit,
+        immutable_inputs={_KIT_INPUT: kit},
+        environment=link_toolchain.environment,
+    )
+    return await built_image(path, [result.output_digest for result in results], layer_inputs(indexes), debug)
 
 
 def rules() -> Iterable[Rule | UnionRule]:

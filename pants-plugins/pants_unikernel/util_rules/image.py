@@ -10,6 +10,7 @@ from pants.engine.fs import Digest, FileContent
 from pants_unikernel import engine
 from pants_unikernel.image_types import (
     BuiltImage,
+    DebugInputs,
     EmbeddedImageRequest,
     LinkedImageRequest,
     PackedImageRequest,
@@ -32,11 +33,13 @@ async def build_image(field_set: UnikernelImageFieldSet, library_oses: LibraryOs
     return await engine.build_packed_image(PackedImageRequest(field_set))
 
 
-async def built_image(path: str, digests: Iterable[Digest], inputs: Iterable[Artifact]) -> BuiltImage:
+async def built_image(
+    path: str, digests: Iterable[Digest], inputs: Iterable[Artifact], debug: DebugInputs | None = None
+) -> BuiltImage:
     """The image at `path` in one of the digests, with all that is in the others beside it."""
     digest = await engine.merge_digests(digests)
     image = await engine.file_digest(digest, path)
-    return BuiltImage(digest, path, image.serialized_bytes_length, image.fingerprint, tuple(inputs))
+    return BuiltImage(digest, path, image.serialized_bytes_length, image.fingerprint, tuple(inputs), debug)
 
 
 async def image_of_layout(digest: Digest, path: str) -> Descriptor:

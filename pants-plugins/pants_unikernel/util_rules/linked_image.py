@@ -40,6 +40,7 @@ from pants_unikernel.cc.toolchain import (
 )
 from pants_unikernel.image_types import BuiltImage, LinkedImageRequest, UnikernelImageFieldSet
 from pants_unikernel.subsystems.toolkit import Toolkit, toolkit_process
+from pants_unikernel.util_rules.debug_file import program_debug_inputs
 from pants_unikernel.util_rules.failures import UnikernelBuildError, run_step, run_steps
 from pants_unikernel.util_rules.image import built_image, image_spec, spec_file
 from pants_unikernel.util_rules.library_os import (
@@ -250,7 +251,8 @@ async def build_linked_image(
     results = await run_steps([stamp, await sbom_process(inventory, path, toolkit)], origin)
     linked = await engine.file_digest(program.digest, program.path)
     inputs = [Artifact(f"app {app.name}", linked.fingerprint), *resolved.artifacts]
-    return await built_image(path, [result.output_digest for result in results], inputs)
+    debug = await program_debug_inputs(program.digest, program.path)
+    return await built_image(path, [result.output_digest for result in results], inputs, debug)
 
 
 def rules() -> Iterable[Rule | UnionRule]:

@@ -18,6 +18,7 @@ from pants_unikernel import engine
 from pants_unikernel.cc.toolchain import expand_search_paths
 from pants_unikernel.image_types import BuiltImage, PackedImageRequest, UnikernelImageFieldSet
 from pants_unikernel.subsystems.toolkit import Toolkit, toolkit_process
+from pants_unikernel.util_rules.debug_file import artifact_path, rootfs_debug_inputs
 from pants_unikernel.util_rules.failures import UnikernelBuildError, errors_of, run_step, run_steps
 from pants_unikernel.util_rules.image import built_image, image_spec, spec_file
 from pants_unikernel.util_rules.library_os import (
@@ -155,7 +156,13 @@ async def build_packed_image(
     sbom = await sbom_process(inventory, path, toolkit, indexes, time_zones=field_set.timezone.value is not None)
     results = await run_steps([process, sbom], origin)
     inputs = [*layer_inputs(indexes), *resolved.artifacts]
-    return await built_image(path, [result.output_digest for result in results], inputs)
+    debug = None
+    if pack.kernel or only_program:
+        symbols = found.paths[pack.kernel] if pack.kernel else artifact_path(app.paths[0])
+        debug = await rootfs_debug_inputs(
+            [f"--symbols={symbols}"], app, layers, placed, origin, toolkit, immutable_inputs=resolved.immutable_inputs
+        )
+    return await built_image(path, [result.output_digest for result in results], inputs, debug)
 
 
 def rules() -> Iterable[Rule | UnionRule]:

@@ -24,16 +24,10 @@ from unikernel.image.attachment import Section, append_sections, find_section, m
 from unikernel.image.debug_parts import has_symbols, write_debug_parts
 from unikernel.rootfs.merge import merged_rootfs
 
-DEBUG_SUFFIX = ".debug"
 PROGRAMS_SECTION = ".unikernel.debug"
 # Of tar (POSIX, "ustar Interchange Format").
 _BLOCK = 512
 _MAGIC, _MAGIC_OFFSET = b"ustar", 257
-
-
-def debug_path(image: str) -> str:
-    """Where the debug file of an image is: beside it."""
-    return image + DEBUG_SUFFIX
 
 
 def build_id(path: Path) -> str:

@@ -12,6 +12,11 @@ def manifest_path(image: str) -> str:
     return f"{posixpath.splitext(image)[0]}.json"
 
 
+def debug_path(image: str) -> str:
+    """Of its debug file, which is there on request, and is not signed."""
+    return f"{image}.debug"
+
+
 def sbom_path(image: str, kind: str) -> str:
     return f"{posixpath.splitext(image)[0]}.{kind}.json"
 
