@@ -13,6 +13,7 @@ _SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 # Test -> what it is linked with.
 _TESTS = {
     "config_test": ("config.c", "ipv4.c", "text.c", "words.c"),
+    "core_file_test": ("core_file.c", "memory.c", "program_file.c", "text.c"),
     "dhcp_packet_test": ("dhcp_packet.c", "ipv4.c", "text.c"),
     "words_test": ("words.c", "program_file.c"),
 }

@@ -25,6 +25,9 @@ struct config {
     size_t nameserver_count;
     bool has_user;
     uint32_t user, group;
+    /* From the kernel command line only, each NULL when not there: the terminals of the application's output, and where
+     * what is needed to explain a crash goes. */
+    const char *standard_output, *standard_error, *crash;
 };
 
 /* Called for each problem with the record that has it and what is wrong with it. */

@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
-#include <stdbool.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -90,7 +89,35 @@ void console_end_line(void)
     write_all(column_known ? "\r" : "\n", 1);
 }
 
+void console_attach(void)
+{
+    struct termios terminal;
+    int console = open("/dev/console", O_RDWR | O_NOCTTY);
+    if (console < 0)
+        return;
+    dup2(console, STDERR_FILENO);
+    /* The application goes on with the terminal as it has set it. */
+    const bool is_terminal = tcgetattr(STDERR_FILENO, &terminal) == 0;
+    console_end_line();
+    if (is_terminal)
+        tcsetattr(STDERR_FILENO, TCSANOW, &terminal);
+}
+
 void console_drain(void)
 {
-    tcdrain(STDERR_FILENO);
+    terminal_drain(STDERR_FILENO);
+}
+
+bool terminal_make_raw(int terminal)
+{
+    struct termios settings;
+    if (tcgetattr(terminal, &settings) != 0)
+        return false;
+    cfmakeraw(&settings);
+    return tcsetattr(terminal, TCSANOW, &settings) == 0;
+}
+
+void terminal_drain(int terminal)
+{
+    tcdrain(terminal);
 }

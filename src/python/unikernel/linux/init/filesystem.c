@@ -4,7 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdbool.h>
+#include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -90,6 +90,17 @@ ssize_t file_read(const char *path, char *bytes, size_t size)
     close(file);
     errno = error;
     return got < 0 ? -1 : (ssize_t)length;
+}
+
+bool file_set(const char *path, const char *text)
+{
+    int file = open(path, O_WRONLY | O_CLOEXEC);
+    if (file < 0)
+        return false;
+    const ssize_t size = (ssize_t)strlen(text);
+    const bool written = write(file, text, (size_t)size) == size;
+    close(file);
+    return written;
 }
 
 void file_replace(const char *directory, const char *path, const char *bytes, size_t size)

@@ -2,6 +2,7 @@
 #ifndef UNIKERNEL_FILESYSTEM_H
 #define UNIKERNEL_FILESYSTEM_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
 
@@ -12,5 +13,8 @@ ssize_t file_read(const char *path, char *bytes, size_t size);
 
 /* Puts a new file in place of whatever is at `path` (a link is replaced, not followed). Reports what goes wrong. */
 void file_replace(const char *directory, const char *path, const char *bytes, size_t size);
+
+/* Writes to a file that is there, such as a setting of the kernel's. False: it is not there, or does not take it. */
+bool file_set(const char *path, const char *text);
 
 #endif

@@ -1,7 +1,6 @@
 /* The end of the application and of the machine; see finish.h. */
 #include "finish.h"
 
-#include <fcntl.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -14,7 +13,9 @@
 
 #include "console.h"
 #include "filesystem.h"
+#include "memory.h"
 #include "monotonic.h"
+#include "streams.h"
 #include "text.h"
 #include "vmm.h"
 
@@ -23,16 +24,20 @@ enum {
     OUTPUT_SECONDS = 10, /* for the console to take the last output: a VMM that reads no more must not keep us alive */
 };
 
-static char proc_text[8192];
+static char proc_text[32 * 1024];
+
+/* The text of a file of /proc, cut where there is no more room; empty if it cannot be read. */
+static const char *proc_read(const char *path)
+{
+    ssize_t size = file_read(path, proc_text, sizeof proc_text - 1);
+    proc_text[size > 0 ? size : 0] = '\0';
+    return proc_text;
+}
 
 /* The number behind `name` in a file of /proc (`name   123`), or 0. */
 static uint32_t proc_number(const char *path, const char *name)
 {
-    ssize_t size = file_read(path, proc_text, sizeof proc_text - 1);
-    if (size <= 0)
-        return 0;
-    proc_text[size] = '\0';
-    const char *found = strstr(proc_text, name);
+    const char *found = strstr(proc_read(path), name);
     if (found == NULL)
         return 0;
     found += strlen(name);
@@ -96,14 +101,13 @@ static void limit_output_time(void)
 /* The kernel announces a restart even to a quiet console; syslog(2) cannot silence that, the sysctl can (proc(5)). */
 static void silence_kernel(void)
 {
-    int printk = open("/proc/sys/kernel/printk", O_WRONLY | O_CLOEXEC);
-    if (printk >= 0 && write(printk, "0", 1) == 1)
-        close(printk);
+    file_set("/proc/sys/kernel/printk", "0");
 }
 
 static _Noreturn void end_machine(int status)
 {
     silence_kernel();
+    streams_drain();
     console_drain();
     vmm_report_status((uint8_t)status);
     if (vmm_kernel_can_power_off())
@@ -119,8 +123,8 @@ static void report_signal(int signal)
     char number[NUMBER_TEXT_SIZE];
     /* The counter was 0 when the application started: the kernel never kills PID 1. */
     if (signal == SIGKILL && proc_number("/proc/vmstat", "\noom_kill ") > 0) {
-        uint32_t mebibytes = proc_number("/proc/meminfo", "MemTotal") / 1024;
-        console_report("killed: out of memory (", number_to_text(mebibytes, number), " MiB of memory)", NULL);
+        uint64_t mebibytes = memory_mebibytes(proc_read("/proc/zoneinfo"), (size_t)sysconf(_SC_PAGESIZE));
+        console_report("killed: out of memory (", number_to_text(mebibytes, number), " MiB declared)", NULL);
         return;
     }
     console_report("killed by signal ", number_to_text((uint64_t)signal, number), " (", strsignal(signal), ")", NULL);

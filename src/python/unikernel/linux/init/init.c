@@ -12,11 +12,13 @@
 
 #include "config.h"
 #include "console.h"
+#include "crash.h"
 #include "filesystem.h"
 #include "finish.h"
 #include "launch.h"
 #include "monotonic.h"
 #include "network.h"
+#include "streams.h"
 #include "text.h"
 #include "words.h"
 
@@ -115,6 +117,12 @@ static void add_kernel_environment(char **environment)
             more_arguments = value;
         else if ((value = text_after(*entry, "UNIKERNEL_ENV=")) != NULL)
             more_variables = value;
+        else if ((value = text_after(*entry, "UNIKERNEL_STDOUT=")) != NULL)
+            config.standard_output = value;
+        else if ((value = text_after(*entry, "UNIKERNEL_STDERR=")) != NULL)
+            config.standard_error = value;
+        else if ((value = text_after(*entry, "UNIKERNEL_CRASH=")) != NULL)
+            config.crash = value;
         else if ((value = text_after(*entry, "ip=")) != NULL) {
             if ((wrong = config_take_address(&config, value)) != NULL)
                 fail_with_word("the kernel parameter ip: ", wrong);
@@ -218,6 +226,8 @@ int main(int argc, char **argv, char **environment)
 {
     sigset_t all;
     int status;
+    if (getpid() != 1)
+        return crash_main(argc, argv);
     sigfillset(&all);
     sigprocmask(SIG_SETMASK, &all, NULL);
     filesystem_prepare();
@@ -228,6 +238,8 @@ int main(int argc, char **argv, char **environment)
         console_report_error("cannot set the host name", errno);
     if (!network_start(&config))
         finish(STATUS_SETUP_FAILED);
+    crash_prepare(config.crash);
+    streams_open(config.standard_output, config.standard_error);
     /* The command line keeps the kernel quiet while it boots; from now on its errors, such as an out-of-memory kill,
      * have something to say (syslog(2), SYSLOG_ACTION_CONSOLE_LEVEL). */
     klogctl(8, NULL, 4);

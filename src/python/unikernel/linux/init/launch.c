@@ -12,6 +12,7 @@
 #include "console.h"
 #include "filesystem.h"
 #include "program_file.h"
+#include "streams.h"
 
 /* Where the child failed. vfork() makes it share PID 1's memory until execve(), so that it writes this directly: the
  * two system calls, the copy of the page tables and the page faults that fork() and a pipe would cost are saved. */
@@ -39,11 +40,13 @@ static void open_ports(void)
     close(file);
 }
 
-/* Gives the console to the user too: /dev/stdout is opened anew by programs that log there. */
+/* Gives the console and the terminals of the output to the user too: /dev/stdout is opened anew by programs that log
+ * there. */
 static void become_user(const struct config *config)
 {
     open_ports();
     fchown(STDIN_FILENO, config->user, config->group);
+    streams_give(config->user, config->group);
     if (setgroups(0, NULL) != 0 || setgid(config->group) != 0 || setuid(config->user) != 0)
         child_fail("cannot become the configured user");
 }
@@ -55,6 +58,7 @@ static _Noreturn void run_child(const struct config *config)
     sigemptyset(&none);
     setpgid(0, 0);
     tcsetpgrp(STDIN_FILENO, getpid());
+    streams_install();
     if (chdir(config->workdir) != 0)
         child_fail("cannot change to the working directory");
     if (config->has_user)

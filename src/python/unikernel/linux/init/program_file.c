@@ -4,18 +4,24 @@
 #include <elf.h>
 #include <string.h>
 
-/* PT_INTERP of a 64-bit ELF file of this machine's byte order, or NULL. */
-static char *elf_interpreter(char *head, size_t size)
+/* Reads program header `index` of a 64-bit ELF file of this machine's byte order. False: there is none. */
+static bool read_segment(const char *head, size_t size, size_t index, Elf64_Phdr *segment)
 {
     Elf64_Ehdr elf;
-    if (size < sizeof elf || head[EI_CLASS] != ELFCLASS64)
-        return NULL;
+    if (size < sizeof elf || memcmp(head, ELFMAG, SELFMAG) != 0 || head[EI_CLASS] != ELFCLASS64)
+        return false;
     memcpy(&elf, head, sizeof elf);
-    for (size_t i = 0; i < elf.e_phnum; i++) {
-        Elf64_Phdr segment;
-        if (elf.e_phoff > size || (i + 1) * sizeof segment > size - elf.e_phoff)
-            return NULL;
-        memcpy(&segment, head + elf.e_phoff + i * sizeof segment, sizeof segment);
+    if (index >= elf.e_phnum || elf.e_phoff > size || (index + 1) * sizeof *segment > size - elf.e_phoff)
+        return false;
+    memcpy(segment, head + elf.e_phoff + index * sizeof *segment, sizeof *segment);
+    return true;
+}
+
+/* PT_INTERP, or NULL. */
+static char *elf_interpreter(char *head, size_t size)
+{
+    Elf64_Phdr segment;
+    for (size_t i = 0; read_segment(head, size, i, &segment); i++) {
         if (segment.p_type != PT_INTERP)
             continue;
         if (segment.p_offset >= size || segment.p_filesz == 0 || segment.p_filesz > size - segment.p_offset)
@@ -53,4 +59,16 @@ enum program_kind program_examine(char *head, size_t size, char **interpreter)
         return PROGRAM_SCRIPT;
     }
     return PROGRAM_UNKNOWN;
+}
+
+bool program_link_address(const char *head, size_t size, uint64_t offset, uint64_t *address)
+{
+    Elf64_Phdr segment;
+    for (size_t i = 0; read_segment(head, size, i, &segment); i++) {
+        if (segment.p_type == PT_LOAD && offset >= segment.p_offset && offset - segment.p_offset < segment.p_filesz) {
+            *address = offset - segment.p_offset + segment.p_vaddr;
+            return true;
+        }
+    }
+    return false;
 }

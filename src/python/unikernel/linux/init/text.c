@@ -18,6 +18,19 @@ char *number_to_text(uint64_t number, char text[NUMBER_TEXT_SIZE])
     return text;
 }
 
+char *hex_to_text(uint64_t number, char text[HEX_TEXT_SIZE])
+{
+    size_t digits = 1;
+    while (digits < 16 && number >> (4 * digits) != 0)
+        digits++;
+    text[0] = '0';
+    text[1] = 'x';
+    for (size_t i = 0; i < digits; i++)
+        text[2 + i] = "0123456789abcdef"[number >> (4 * (digits - 1 - i)) & 15];
+    text[2 + digits] = '\0';
+    return text;
+}
+
 bool number_read(const char **cursor, uint32_t maximum, uint32_t *number)
 {
     const char *digit = *cursor;

@@ -10,6 +10,11 @@ enum { NUMBER_TEXT_SIZE = 21 }; /* 2^64 - 1 has 20 digits */
 /* Writes `number` in decimal into `text` and returns `text`. */
 char *number_to_text(uint64_t number, char text[NUMBER_TEXT_SIZE]);
 
+enum { HEX_TEXT_SIZE = 19 }; /* 0x and 16 digits */
+
+/* Writes `number` in hexadecimal, with 0x in front, into `text` and returns `text`. */
+char *hex_to_text(uint64_t number, char text[HEX_TEXT_SIZE]);
+
 /* Reads decimal digits from *cursor and moves it behind them. False: no digit, or more than `maximum`. */
 bool number_read(const char **cursor, uint32_t maximum, uint32_t *number);
 
