@@ -48,6 +48,8 @@ from unikernel.signing.provenance import Artifact
 class UnikernelImageFieldSet(PackageFieldSet, RunFieldSet):
     required_fields = (UnikernelImageAppField,)
     run_in_sandbox_behavior = RunInSandboxBehavior.NOT_SUPPORTED
+    # Not of that protocol: what is waited for is gdb.
+    supports_debug_adapter = True
 
     app: UnikernelImageAppField
     executable: UnikernelImageExecutableField

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from pants.option.option_types import EnumOption, StrOption
+from pants.option.option_types import BoolOption, EnumOption, StrOption
 from pants.option.subsystem import Subsystem
 from pants.util.strutil import softwrap
 
@@ -50,6 +50,15 @@ class UnikernelRun(Subsystem):
             """
             The program that boots images, in place of the machine's own (`qemu-system-x86_64`, ...): a path, or a name on `PATH`. It takes
             the same arguments.
+            """
+        ),
+    )
+    debug = BoolOption(
+        default=False,
+        help=softwrap(
+            """
+            Wait for gdb before the machine's first instruction, and print the command that attaches it, with the symbols of kernel and
+            application (`run --debug-adapter` does the same). See docs/debugging.md.
             """
         ),
     )

@@ -63,7 +63,13 @@ COMPILER_FLAGS = (
     "-DCONFIG_CRYPTO_MANAGER_DISABLE_TESTS=1",
 )
 # Of ours, from kernel/, compiled with the kernel's headers: where in its tree, as files of their own that no makefile mentions.
-_KERNEL_OBJECTS = {"rootfs.c": "init/unikernel_rootfs.o", "tcg.c": "init/unikernel_tcg.o"}
+_KERNEL_OBJECTS = {
+    "rootfs.c": "init/unikernel_rootfs.o",
+    "tcg.c": "init/unikernel_tcg.o",
+    "virtqueues.c": "init/unikernel_virtqueues.o",
+}
+# Functions of the kernel that those stand in for (ld's option --wrap).
+_WRAPPED = ("vring_create_virtqueue",)
 # What the final link has to bring along. 2: the root file system between __unikernel_rootfs and __unikernel_rootfs_end.
 _LAYOUT = 2
 # Option -> the header that the build's own programs include when it is on, and the Debian package that has it.
@@ -281,7 +287,7 @@ def _combine(build: _Build, scratch: Path, output: Path) -> None:
     # A response file: there are more members than a command line takes.
     response = scratch / "objects"
     response.write_text("".join(f'"{name}"\n' for name in objects))
-    link = ["ld", "-m", "elf_x86_64", "-z", "noexecstack", "-r"]
+    link = ["ld", "-m", "elf_x86_64", "-z", "noexecstack", "-r", *(f"--wrap={name}" for name in _WRAPPED)]
     inputs = ["--whole-archive", f"@{response}", "--no-whole-archive"]
     inputs += ["--start-group", "lib/lib.a", "arch/x86/lib/lib.a", "--end-group"]
     everything, collected, script = scratch / "everything.o", scratch / "collected.o", scratch / "collect.lds"

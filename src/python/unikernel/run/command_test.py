@@ -39,6 +39,15 @@ def _value(command: list[str], option: str) -> str:
     return command[command.index(option) + 1]
 
 
+def _devices(command: list[str]) -> list[str]:
+    return [word for previous, word in zip(command, command[1:]) if previous == "-device"]
+
+
+# What a machine with virtio consoles has for the application's streams, and the words that tell the guest.
+_CONSOLES = ["virtconsole,chardev=stdout,nr=0", "virtconsole,chardev=stderr,nr=1", "virtconsole,chardev=crash,nr=2"]
+_STREAMS = "UNIKERNEL_STDOUT=/dev/hvc0 UNIKERNEL_STDERR=/dev/hvc1 UNIKERNEL_CRASH=/dev/hvc2"
+
+
 def test_an_image_is_booted_as_it_says() -> None:
     command = _command(_manifest(memory_bytes=(64 << 20) + 1, cpus=2))
     assert command[0] == "qemu"
@@ -47,20 +56,20 @@ def test_an_image_is_booted_as_it_says() -> None:
     assert (_value(command, "-accel"), _value(command, "-cpu")) == ("tcg", "max")
     assert (_value(command, "-m"), _value(command, "-smp")) == ("65M", "2")
     assert _value(command, "-netdev") == "user,id=net0"
-    assert _value(command, "-device") == "virtio-net-device,netdev=net0"
-    assert _value(command, "-append") == ""
+    assert _devices(command) == ["virtio-net-device,netdev=net0", "virtio-serial-device,max_ports=3", *_CONSOLES]
+    assert _value(command, "-append") == _STREAMS
 
 
 def test_options_take_precedence_over_the_image() -> None:
     command = _command(_manifest(), RunOptions(memory=256 << 20, cpus=4), machine="q35")
     assert (_value(command, "-m"), _value(command, "-smp")) == ("256M", "4")
-    assert _value(command, "-device") == "virtio-net-pci,netdev=net0"
+    assert _devices(command) == ["virtio-net-pci,netdev=net0", "virtio-serial-pci,max_ports=3,ioeventfd=off", *_CONSOLES]
 
 
 def test_an_image_without_a_network_gets_no_card() -> None:
     command = _command(_manifest(network=Network(mode="none")))
     assert "-netdev" not in command
-    assert "-device" not in command
+    assert not [device for device in _devices(command) if "net" in device]
 
 
 def test_ports_are_forwarded() -> None:
@@ -88,20 +97,21 @@ def test_the_network_is_laid_around_a_static_address() -> None:
 def test_arguments_and_environment_are_encoded_for_the_command_line(
     arguments: list[str], environment: dict[str, str], appended: str
 ) -> None:
-    assert _value(_command(_manifest(), RunOptions(arguments=arguments, environment=environment)), "-append") == appended
+    assert _value(_command(_manifest(), RunOptions(arguments=arguments, environment=environment)), "-append") == f"{_STREAMS} {appended}"
 
 
 def test_every_character_survives_the_encoding() -> None:
     argument = "".join(map(chr, range(1, 300)))
     appended = _value(_command(_manifest(), RunOptions(arguments=[argument])), "-append")
-    assert unquote(appended.partition("=")[2]) == argument
-    assert set(appended) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-~%=")
+    encoded = appended[len(_STREAMS) + 1 :]
+    assert unquote(encoded.partition("=")[2]) == argument
+    assert set(encoded) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-~%=")
 
 
 def test_what_the_kernel_would_cut_off_is_refused() -> None:
     manifest = _manifest(command_line="x" * 100)
-    _command(manifest, RunOptions(arguments=["y" * 1600]))
-    with pytest.raises(UnikernelError, match="take 2015 bytes of the kernel's command line, which has room for 1692"):
+    _command(manifest, RunOptions(arguments=["y" * 1500]))
+    with pytest.raises(UnikernelError, match="take 2095 bytes of the kernel's command line, which has room for 1692"):
         _command(manifest, RunOptions(arguments=["y" * 2000]))
 
 
@@ -129,3 +139,7 @@ def test_what_boots_an_image_can_be_chosen(tmp_path: Path, monkeypatch: pytest.M
         UnikernelError, match="There is no qemu-system-x86_64 on PATH; on Debian the package qemu-system-x86 brings it"
     ):
         find_program(_LINUX, machine)
+
+
+def test_a_debugger_finds_addresses_as_they_were_linked() -> None:
+    assert _value(_command(_manifest(), RunOptions(gdb=True)), "-append") == f"{_STREAMS} norandmaps"

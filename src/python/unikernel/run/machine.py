@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 CONSOLE, STDOUT, STDERR = "console", "stdout", "stderr"
 # Read here, and nobody's to see: a crashed application's remains, and its exit status.
-_CRASH, _STATUS = "crash", "status"
+_CRASH, _STATUS, _MONITOR = "crash", "status", "monitor"
 # After it was asked to, QEMU ends in hundredths of this time.
 _END_SECONDS = 5
 # What a guest may send when it crashes.
@@ -105,9 +105,9 @@ class Machine:
         with ExitStack() as stack:
             files = stack.enter_context(boot_files(self.image, self.manifest))
             if self._machine.machine:
-                names = [*self.streams, CONSOLE, "monitor"]
+                sockets = [CONSOLE, _MONITOR]
                 if self.library_os.exit.report is ExitReport.IO_PORT:
-                    names.insert(0, _STATUS)
+                    sockets.append(_STATUS)
                 memory = memory_of(self.manifest, self._options)
                 accelerator = choose_accelerator(
                     self._options.accelerator, self._program, self.library_os, self._machine, files, memory
@@ -123,20 +123,19 @@ class Machine:
                     accelerator,
                 )
             else:
-                names = []
+                sockets = []
                 argv = tender_command(self._program, self.library_os, self._machine, files, self.manifest, self._options)
-            self._channels = stack.enter_context(Channels(names, self._take))
+            self._channels = stack.enter_context(Channels(self.streams, sockets, self._take))
             descriptors = self._channels.descriptors
-            for name, descriptor in descriptors.items():
-                argv += ["-chardev", f"socket,id={name},fd={descriptor}"]
-            if _STATUS in names:
+            argv += self._channels.options()
+            if _STATUS in sockets:
                 argv += ["-device", f"isa-debugcon,iobase={self.library_os.exit.port:#x},chardev={_STATUS}"]
-            if "monitor" in names:
-                argv += ["-mon", "chardev=monitor,mode=control"]
+            if _MONITOR in sockets:
+                argv += ["-mon", f"chardev={_MONITOR},mode=control"]
             if self._options.gdb:
                 argv += ["-S", "-chardev", "socket,id=gdb,host=127.0.0.1,port=0,server=on,wait=off", "-gdb", "chardev:gdb"]
-            connection = self._channels.take_over("monitor") if "monitor" in names else None
-            self._start(argv, [*files.descriptors, *descriptors.values()])
+            connection = self._channels.take_over(_MONITOR) if _MONITOR in sockets else None
+            self._start(argv, [*files.descriptors, *descriptors])
             stack.callback(self._end)
             if connection is not None:
                 # Only now: it takes a tenth of a second, in which the machine boots.
@@ -225,7 +224,7 @@ class Machine:
         self._pidfd = os.pidfd_open(self._process.pid)
         assert self._process.stdout is not None
         # What QEMU itself says is among what the console says.
-        self._channels.start({"vmm" if is_qemu else CONSOLE: self._process.stdout})  # type: ignore[dict-item]
+        self._channels.start("vmm" if is_qemu else CONSOLE, self._process.stdout)  # type: ignore[arg-type]
 
     def _find_ports(self) -> None:
         self.ports = {(port.guest_port, port.protocol): port.host_port for port in self._wanted_ports}
@@ -247,9 +246,8 @@ class Machine:
         self._process.wait()
         self._channels.join()
         os.close(self._pidfd)
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                pipe.close()
+        if self._process.stdin is not None:
+            self._process.stdin.close()
 
     def _set_broken(self, reason: str) -> None:
         self._broken = reason
