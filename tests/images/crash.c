@@ -30,7 +30,7 @@ static __attribute__((noinline)) int recurse(int depth)
 {
     volatile char room[256];
     room[0] = (char)depth;
-    return recurse(depth + 1) + room[0];
+    return depth == zero ? 0 : recurse(depth + 1) + room[0];
 }
 
 static int compare(const void *one, const void *other)
@@ -56,10 +56,11 @@ static void flood(void)
 
 static void take(size_t mebibytes)
 {
-    char *memory = malloc(mebibytes * MEBIBYTE);
-    for (size_t at = 0; memory != NULL && at < mebibytes * MEBIBYTE; at += 4096)
-        memory[at] = 1;
-    nowhere = memory == NULL ? nowhere : (volatile int *)NULL;
+    for (; mebibytes > 0; mebibytes--) {
+        volatile char *memory = malloc(MEBIBYTE);
+        for (size_t at = 0; memory != NULL && at < MEBIBYTE; at += 4096)
+            memory[at] = 1;
+    }
 }
 
 int main(int argc, char **argv)

@@ -341,7 +341,8 @@ def _python_application(layer: Layer, pex: Path, runtime: PythonRuntime | None, 
     needs = tree_needs(unpacked / "application", runtime, certain=True)
     _note_program(index, pex.name, read_elf_file(interpreter), needs)
     arguments = [f"python{runtime.facts.series}", "-s", _LAUNCHER, *facts.inject_args]
-    environment = {"LANG": "C.UTF-8", **facts.inject_env}
+    # An extension that crashes leaves Python's own traceback too.
+    environment = {"LANG": "C.UTF-8", "PYTHONFAULTHANDLER": "1", **facts.inject_env}
     start = Start(runtime.executable, arguments, environment)
     return Application(layer, index, start, RawDistributions(distributions, facts.interpreter_constraints))
 

@@ -392,7 +392,7 @@ def test_functions_as_entry_points(root: Path, tmp_path: Path, settings: dict[st
     write_zip(root / "hello.pex", files)
     application = _build_python(root, "hello.pex")
     assert application.start.program == f"/usr/bin/python{SERIES}"
-    assert application.start.environment["X"] == "1"
+    assert application.start.environment == {"LANG": "C.UTF-8", "PYTHONFAULTHANDLER": "1", "X": "1"}
     assert _run(application, tmp_path) == printed
 
 

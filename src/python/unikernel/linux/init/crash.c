@@ -249,7 +249,7 @@ static void dump(const struct core_file *core, const char *path)
     static struct port port;
     port.file = open(path, O_WRONLY | O_NOCTTY | O_CLOEXEC);
     if (port.file < 0) {
-        console_report_error(path, errno);
+        console_report("UNIKERNEL_CRASH=", path, ": ", strerror(errno), NULL);
         return;
     }
     terminal_make_raw(port.file);
