@@ -16,7 +16,7 @@ from typing import Callable
 
 from unikernel.digests import file_sha256
 from unikernel.errors import UnikernelError
-from unikernel.run.machine import Ended, Machine, Output
+from unikernel.run.machine import CONSOLE, Ended, Machine, Output
 from unikernel.run.options import RunOptions
 from unikernel.run.output import JsonOutput, PlainOutput
 
@@ -59,9 +59,23 @@ def run_image(
         stopped_by = _attend(machine, signals)
         ended = machine.wait()
         assert ended is not None
+    if ended.crash:
+        output.write(CONSOLE, crash_text(ended, image, debug_file).encode())
     if json_output is not None:
         json_output.end()
     return _status(machine, ended, stopped_by)
+
+
+def crash_text(ended: Ended, image: Path, debug_file: Path | None) -> str:
+    """Where the image's programs were when they crashed: lines, with their ends."""
+    from unikernel.image.debug_file import open_program
+    from unikernel.run.crash import crash_reports
+
+    reports = crash_reports(ended.crash, image, lambda program: debug_file and open_program(debug_file, program))
+    lines = [f"unikernel: {report.to_text()}\n" for report in reports]
+    if lines and debug_file is None:
+        lines.append(f"unikernel: functions and lines are in the debug file, {image.name}.debug (see docs/debugging.md)\n")
+    return "".join(lines)
 
 
 def _status(machine: Machine, ended: Ended, stopped_by: int | None) -> int:
