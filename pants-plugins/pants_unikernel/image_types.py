@@ -8,6 +8,7 @@ from pants.core.goals.package import PackageFieldSet
 from pants.core.goals.run import RunFieldSet, RunInSandboxBehavior
 from pants.engine.addresses import Address
 from pants.engine.fs import Digest
+from pants.util.frozendict import FrozenDict
 
 from pants_unikernel.target_types import (
     UnikernelImageAddressField,
@@ -135,10 +136,25 @@ class Service:
 
 
 @dataclass(frozen=True)
+class TestsInImage:
+    """What an image of tests has otherwise than the image that they are for: `digest` has the layer "tests", which says what starts.
+    `memory` is in bytes, if it is not the image's own; `environment` is merged over the image's.
+    """
+
+    digest: Digest
+    memory: int | None
+    environment: FrozenDict[str, str]
+
+    # Not for pytest to collect.
+    __test__ = False
+
+
+@dataclass(frozen=True)
 class EmbeddedImageRequest:
     """For an image whose root file system goes into a kernel that is compiled for it."""
 
     field_set: UnikernelImageFieldSet
+    tests: TestsInImage | None = None
 
 
 @dataclass(frozen=True)
@@ -146,6 +162,7 @@ class PackedImageRequest:
     """For an image whose root file system is packed with a library OS's kernel, or by its tool."""
 
     field_set: UnikernelImageFieldSet
+    tests: TestsInImage | None = None
 
 
 @dataclass(frozen=True)
