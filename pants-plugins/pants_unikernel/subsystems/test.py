@@ -1,4 +1,4 @@
-"""`[unikernel-test]`: how `pants test` boots images."""
+"""`[unikernel-tests]`: how `pants test` boots images."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pants.option.subsystem import Subsystem
 
 
 class UnikernelTest(Subsystem):
-    options_scope = "unikernel-test"
-    name = "unikernel test"
+    options_scope = "unikernel-tests"
+    name = "unikernel tests"
     help = "How unikernel images are tested. `[unikernel-run].accel` says what boots them."
 
     skip = SkipOption("test")
