@@ -283,7 +283,7 @@ def _add_test(add: Callable[..., argparse.ArgumentParser]) -> None:
 
 def _test(arguments: argparse.Namespace) -> int:
     from unikernel.image_test.expectations import Expectations
-    from unikernel.image_test.run_test import run_image_test
+    from unikernel.image_test.runner import run_image_test
     from unikernel.run.options import RunOptions
 
     outcome = run_image_test(

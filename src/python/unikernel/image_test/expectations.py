@@ -22,6 +22,10 @@ _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _PATH = re.compile(r"/[!-~]*")
 
 
+class NotAsExpectedError(Exception):
+    """The message says what was expected and what came."""
+
+
 @dataclass(frozen=True)
 class HttpProbe:
     """A request, and what is expected of its answer. `headers` and `send_headers` are (name, expression) and (name, value) pairs, in the

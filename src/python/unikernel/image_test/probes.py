@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Callable
 
-from unikernel.image_test.expectations import HttpProbe, TcpProbe
+from unikernel.image_test.expectations import HttpProbe, NotAsExpectedError, TcpProbe
 
 _PAUSE_SECONDS = 0.02
 _LEAST_SECONDS = 0.001
@@ -30,10 +30,6 @@ _SILENCE_SECONDS = 10
 _SETTLING_SECONDS = 1
 _MOST_BYTES = 16 << 20
 _SHOWN = 300
-
-
-class ProbeError(Exception):
-    """An answer is not as expected, or there is none. The message says what was expected and what came."""
 
 
 class _NotListening(Exception):
@@ -59,12 +55,12 @@ class Network:
         return None if self.deadline is None else max(self.deadline - time.monotonic(), _LEAST_SECONDS)
 
     def check(self, what: str) -> None:
-        """Raises ProbeError when there is nothing to wait for any more."""
+        """Raises NotAsExpectedError when there is nothing to wait for any more."""
         gone = self.why_gone()
         if gone:
-            raise ProbeError(f"{what}: {gone}")
+            raise NotAsExpectedError(f"{what}: {gone}")
         if self.deadline is not None and time.monotonic() >= self.deadline:
-            raise ProbeError(f"{what} before the time was up")
+            raise NotAsExpectedError(f"{what} before the time was up")
 
     def wait_until_up(self) -> None:
         """Until the image refuses a connection, or has been silent for long."""
@@ -137,7 +133,7 @@ def _wait_for_answer(connection: socket.socket) -> None:
 
 
 def probe_http(probe: HttpProbe, network: Network) -> None:
-    """Raises ProbeError."""
+    """Raises NotAsExpectedError."""
     assert probe.port is not None
     for _ in network.once_listening(probe.port):
         try:
@@ -146,9 +142,9 @@ def probe_http(probe: HttpProbe, network: Network) -> None:
         except (_NotListening, ConnectionError):
             continue
         except socket.timeout as error:
-            raise ProbeError(f"{_asked(probe)}: no answer before the time was up") from error
+            raise NotAsExpectedError(f"{_asked(probe)}: no answer before the time was up") from error
         except (http.client.HTTPException, OSError) as error:
-            raise ProbeError(f"{_asked(probe)}: what came is no answer of HTTP: {error!r}") from error
+            raise NotAsExpectedError(f"{_asked(probe)}: what came is no answer of HTTP: {error!r}") from error
 
 
 def _asked(probe: HttpProbe) -> str:
@@ -177,15 +173,15 @@ def _check_answer(probe: HttpProbe, answer: http.client.HTTPResponse, body: byte
     text = body.decode(errors="replace")
     came = f"its body is {_shortened(text)}"
     if answer.status != probe.status:
-        raise ProbeError(f"{_asked(probe)}: expected the status {probe.status}, and it is {answer.status} {answer.reason}; {came}")
+        raise NotAsExpectedError(f"{_asked(probe)}: expected the status {probe.status}, and it is {answer.status} {answer.reason}; {came}")
     for name, expression in probe.headers:
         values = answer.headers.get_all(name)
         if values is None:
-            raise ProbeError(f"{_asked(probe)}: expected the header {name}, and there are {', '.join(answer.headers.keys())}")
+            raise NotAsExpectedError(f"{_asked(probe)}: expected the header {name}, and there are {', '.join(answer.headers.keys())}")
         if not any(re.search(expression, value) for value in values):
-            raise ProbeError(f"{_asked(probe)}: expected the header {name} to match {expression!r}, and it is {', '.join(values)}")
+            raise NotAsExpectedError(f"{_asked(probe)}: expected the header {name} to match {expression!r}, and it is {', '.join(values)}")
     if probe.body is not None and not re.search(probe.body, text, re.MULTILINE):
-        raise ProbeError(f"{_asked(probe)}: expected a body that matches {probe.body!r}, and {came}")
+        raise NotAsExpectedError(f"{_asked(probe)}: expected a body that matches {probe.body!r}, and {came}")
 
 
 def _shortened(text: str) -> str:
@@ -196,7 +192,7 @@ def _shortened(text: str) -> str:
 
 
 def probe_tcp(probe: TcpProbe, network: Network) -> None:
-    """Raises ProbeError."""
+    """Raises NotAsExpectedError."""
     assert probe.port is not None
     for _ in network.once_listening(probe.port):
         try:
@@ -213,7 +209,7 @@ def probe_tcp(probe: TcpProbe, network: Network) -> None:
         except (_NotListening, ConnectionError):
             continue
         except socket.timeout as error:
-            raise ProbeError(f"port {probe.port}: expected {probe.receive!r}, and nothing came before the time was up") from error
+            raise NotAsExpectedError(f"port {probe.port}: expected {probe.receive!r}, and nothing came before the time was up") from error
 
 
 def _receive(expression: str, port: int, connection: socket.socket, network: Network) -> None:
@@ -234,6 +230,6 @@ def _receive(expression: str, port: int, connection: socket.socket, network: Net
             break
         received += block
     text = _shortened(received.decode(errors="replace"))
-    raise ProbeError(f"port {port}: expected {expression!r}, and what came is {text}, when the connection {why}")
+    raise NotAsExpectedError(f"port {port}: expected {expression!r}, and what came is {text}, when the connection {why}")
 
 

@@ -10,8 +10,8 @@ from typing import Callable
 
 import pytest
 
-from unikernel.image_test.expectations import HttpProbe, TcpProbe
-from unikernel.image_test.probes import Network, ProbeError, probe_http, probe_tcp
+from unikernel.image_test.expectations import HttpProbe, NotAsExpectedError, TcpProbe
+from unikernel.image_test.probes import Network, probe_http, probe_tcp
 
 _OK = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 6\r\n\r\nhello\n"
 Serve = Callable[[socket.socket], None]
@@ -119,28 +119,28 @@ def test_what_is_sent() -> None:
 )
 def test_an_answer_that_is_not_as_expected(probe: HttpProbe, answer: bytes, message: str) -> None:
     with _network(_answer(answer), _answer(_OK)) as (network, received):
-        with pytest.raises(ProbeError, match=message):
+        with pytest.raises(NotAsExpectedError, match=message):
             probe_http(probe, network)
     # Nothing is tried again.
     assert len(received) == 1
 
 
 def test_the_time_is_limited() -> None:
-    with _network(_reset, seconds=0.3) as (network, _), pytest.raises(ProbeError, match="nothing listened on port 80 before the time"):
+    with _network(_reset, seconds=0.3) as (network, _), pytest.raises(NotAsExpectedError, match="nothing listened on port 80 before the time"):
         probe_http(HttpProbe(port=80), network)
-    with _network(_silent, seconds=0.3) as (network, _), pytest.raises(ProbeError, match="GET / on port 80: no answer before the time"):
+    with _network(_silent, seconds=0.3) as (network, _), pytest.raises(NotAsExpectedError, match="GET / on port 80: no answer before the time"):
         probe_http(HttpProbe(port=80), network)
     with _network(_silent, closed=(_silent,), seconds=0.3) as (network, _):
-        with pytest.raises(ProbeError, match="did not come up on its network before the time was up"):
+        with pytest.raises(NotAsExpectedError, match="did not come up on its network before the time was up"):
             probe_http(HttpProbe(port=80), network)
-    with _network(_answer(b"a"), seconds=0.3) as (network, _), pytest.raises(ProbeError, match="expected 'b', and what came is 'a'"):
+    with _network(_answer(b"a"), seconds=0.3) as (network, _), pytest.raises(NotAsExpectedError, match="expected 'b', and what came is 'a'"):
         probe_tcp(TcpProbe(80, "x", "b"), network)
 
 
 def test_an_image_that_is_gone_is_not_waited_for() -> None:
     with _network(_reset) as (network, _):
         network.why_gone = lambda: "the image ended first, with status 1"
-        with pytest.raises(ProbeError, match="the image did not come up on its network: the image ended first, with status 1"):
+        with pytest.raises(NotAsExpectedError, match="the image did not come up on its network: the image ended first, with status 1"):
             probe_http(HttpProbe(port=80), network)
 
 
@@ -159,7 +159,7 @@ def test_a_conversation_by_tcp() -> None:
 def test_that_a_connection_is_taken_is_told_from_that_qemu_takes_it() -> None:
     with _network(_reset, _reset, _silent) as (network, _):
         probe_tcp(TcpProbe(80), network)
-    with _network(_reset, seconds=0.5) as (network, _), pytest.raises(ProbeError, match="nothing listened on port 80"):
+    with _network(_reset, seconds=0.5) as (network, _), pytest.raises(NotAsExpectedError, match="nothing listened on port 80"):
         probe_tcp(TcpProbe(80), network)
     # A service that speaks first.
     with _network(_answer(b"220 ready\r\n")) as (network, _):

@@ -5,19 +5,11 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from unikernel.image_test.case import Case
 
 # XML 1.0, section 2.2: what no document can have, however it is written.
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-
-
-@dataclass(frozen=True)
-class Case:
-    """What came of one expectation. Without a failure it holds."""
-
-    name: str
-    seconds: float
-    failure: str = ""
 
 
 def junit_xml(name: str, cases: Sequence[Case], seconds: float, console: str) -> bytes:

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
 
-from unikernel.image_test.report import Case, junit_xml
+from unikernel.image_test.case import Case
+from unikernel.image_test.report import junit_xml
 
 _CASES = [Case("http GET / on port 8080: 200", 0.25), Case("console: <a & b>", 1.5, "expected '\x1b[0m\0', and there is none.")]
 

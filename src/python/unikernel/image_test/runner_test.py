@@ -19,9 +19,9 @@ from unikernel.errors import UnikernelError
 from unikernel.image import manifest as image_manifest
 from unikernel.image.manifest_pb2 import LibraryOs, Manifest, Network, Start
 from unikernel.image.manifest_pb2 import Port as ManifestPort
-from unikernel.image_test import pytest_in_guest, run_test
+from unikernel.image_test import pytest_in_guest, runner
 from unikernel.image_test.expectations import Expectations
-from unikernel.image_test.run_test import Outcome, run_image_test
+from unikernel.image_test.runner import Outcome, run_image_test
 from unikernel.run.machine import Ended, Output
 from unikernel.run.options import RunOptions
 from unikernel.testing.images import image_with_note
@@ -86,7 +86,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> type[FakeMachine]:
     class Machine(FakeMachine):
         made = []
 
-    monkeypatch.setattr(run_test, "Machine", Machine)
+    monkeypatch.setattr(runner, "Machine", Machine)
     return Machine
 
 

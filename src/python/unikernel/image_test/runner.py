@@ -14,10 +14,9 @@ from unikernel.errors import UnikernelError
 from unikernel.image.manifest import read_manifest
 from unikernel.image.manifest_pb2 import Manifest
 from unikernel.image.spec import Port, parse_size
+from unikernel.image_test.case import Case
 from unikernel.image_test.console import Console, plain
-from unikernel.image_test.expectations import Expectations
-from unikernel.image_test.probes import Network, ProbeError, probe_http, probe_tcp
-from unikernel.image_test.report import Case, junit_xml
+from unikernel.image_test.expectations import Expectations, NotAsExpectedError
 from unikernel.library_os import library_os_of
 from unikernel.library_os.description import ExitReport
 from unikernel.run.machine import Ended, Machine
@@ -88,6 +87,7 @@ def run_image_test(image: Path, expectations: Expectations, options: RunOptions,
             run.probe(machine.ports, closed)
         run.wait_for_console()
         run.wait_for_end(reports=library_os.exit.report is not ExitReport.NONE)
+        machine.stop()
     console.finish()
     run.look_back()
     return _outcome(expectations, manifest, cases, console, time.monotonic() - start)
@@ -99,6 +99,8 @@ def _closed_port(ports: Sequence[Port]) -> Port:
 
 
 def _outcome(expectations: Expectations, manifest: Manifest, cases: Sequence[Case], console: Console, seconds: float) -> Outcome:
+    from unikernel.image_test.report import junit_xml
+
     name = expectations.name or manifest.target or manifest.name
     text = "".join(f"{plain(line)}\n" for line in console.content.splitlines())
     report = junit_xml(name, cases, seconds, text)
@@ -140,12 +142,15 @@ class _Run:
         start, failure = time.monotonic(), ""
         try:
             yield
-        except ProbeError as error:
+        except NotAsExpectedError as error:
             failure = f"{error}."
         self.cases.append(Case(name, time.monotonic() - start, failure))
 
     def probe(self, ports: Mapping[tuple[int, str], int], closed: Port) -> None:
         """`ports` are a Machine's, and `closed` is among them."""
+        # It takes a tenth of a second, in which the machine boots; so does what a report is written with.
+        from unikernel.image_test.probes import Network, probe_http, probe_tcp
+
         by_guest = {guest: host for (guest, protocol), host in ports.items() if protocol == "tcp"}
         network = Network(by_guest, by_guest.get(closed.guest_port), self.deadline, self.why_gone)
         for http in self.expectations.http:
@@ -167,18 +172,18 @@ class _Run:
             with self._case("pytest"):
                 if not self._wait(self.console.wait_for_report):
                     gone = self.why_gone()
-                    raise ProbeError(gone or f"the tests did not end within {self.expectations.timeout:g} seconds")
+                    raise NotAsExpectedError(gone or f"the tests did not end within {self.expectations.timeout:g} seconds")
                 if self.console.report.status:
-                    raise ProbeError(f"pytest ended with status {self.console.report.status}")
+                    raise NotAsExpectedError(f"pytest ended with status {self.console.report.status}")
         elif expected is not None:
             with self._case(f"exit status {expected}"):
                 ended = self.machine.wait(self.left())
                 if ended is None:
-                    raise ProbeError(
+                    raise NotAsExpectedError(
                         f"expected the application to end with status {expected}, and it ran on for {self.expectations.timeout:g} seconds"
                     )
                 if ended.status != expected:
-                    raise ProbeError(f"expected the status {expected}, and it ended {_how(ended)}")
+                    raise NotAsExpectedError(f"expected the status {expected}, and it ended {_how(ended)}")
         elif reports:
             ended = self.machine.wait(0)
             if ended is not None and ended.status is None:
