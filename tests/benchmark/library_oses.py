@@ -10,7 +10,6 @@ import argparse
 import os
 import shutil
 import statistics
-import subprocess
 import tempfile
 import threading
 import time
@@ -25,10 +24,12 @@ from benchmark.image_sizes import sizes
 from machine import free_port
 from pants_project import PantsProject
 from sample_services import make_services_project
+from unikernel.errors import UnikernelError
 from unikernel.image.manifest import read_manifest
 from unikernel.image.spec import Port
 from unikernel.library_os import library_os_of
-from unikernel.run.qemu import BootFiles, RunOptions, packed_rootfs, qemu_command, tender_command
+from unikernel.run.machine import Machine
+from unikernel.run.options import RunOptions
 
 _MIB = 2**20
 # The finest step in which the least memory is looked for.
@@ -190,57 +191,34 @@ def _image(project: PantsProject, directory: str, name: str) -> Path:
 
 
 class _Up:
-    """A machine that runs, and when its console had the line."""
+    """When a machine that runs had the line."""
 
-    def __init__(self, process: subprocess.Popen[bytes], line: bytes) -> None:
+    def __init__(self, line: bytes) -> None:
         self.start = time.monotonic()
         self.seen = threading.Event()
         self.line_seconds = 0.0
-        self._process, self._line = process, line
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
+        self._line = line
+        self._printed: dict[str, bytes] = {}
 
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        for text in self._process.stdout:
-            if self._line in text and not self.seen.is_set():
-                self.line_seconds = time.monotonic() - self.start
-                self.seen.set()
-
-    def ended(self) -> None:
-        self._reader.join()
+    def write(self, stream: str, data: bytes) -> None:
+        self._printed[stream] = self._printed.get(stream, b"") + data
+        if not self.seen.is_set() and self._line in self._printed[stream]:
+            self.line_seconds = time.monotonic() - self.start
+            self.seen.set()
 
 
 @contextmanager
 def _booted(case: Case, port: int, memory: int | None = None) -> Iterator[_Up]:
     manifest = read_manifest(case.image)
-    library_os = library_os_of(manifest)
-    machine = next(iter(library_os.machines.values()))
-    program = shutil.which(machine.program, path=case.path)
+    description = next(iter(library_os_of(manifest).machines.values()))
+    program = shutil.which(description.program, path=case.path)
     if program is None:
-        raise SystemExit(f"There is no {machine.program} on {case.path}.")
-    options = RunOptions(memory=memory, accelerator="tcg")
-    with packed_rootfs(case.image, manifest) as rootfs:
-        files = BootFiles(case.image, rootfs)
-        if machine.machine:
-            ports = [Port(8080, port)] if case.network else []
-            command = qemu_command(program, library_os, machine, files, manifest, options, ports, "tcg")
-        else:
-            command = tender_command(program, library_os, machine, files, manifest, options)
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            pass_fds=[] if rootfs is None else [rootfs],
-        )
-        up = _Up(process, case.line)
-        try:
-            yield up
-        finally:
-            process.kill()
-            process.wait()
-            up.ended()
+        raise SystemExit(f"There is no {description.program} on {case.path}.")
+    ports = [Port(8080, port)] if case.network else []
+    options = RunOptions(memory=memory, ports=ports, accelerator="tcg", program=program)
+    up = _Up(case.line)
+    with Machine(case.image, options, up):
+        yield up
 
 
 def _measure(case: Case) -> dict[str, float]:
@@ -290,5 +268,9 @@ def _least_memory(case: Case, patience: float) -> int:
 
 def _comes_up(case: Case, memory: int, patience: float) -> bool:
     port = free_port()
-    with _booted(case, port, memory) as up:
-        return _answers(port, patience) if case.network else up.seen.wait(patience)
+    try:
+        with _booted(case, port, memory) as up:
+            return _answers(port, patience) if case.network else up.seen.wait(patience)
+    except UnikernelError:
+        # Less than the library OS itself is known to need.
+        return False

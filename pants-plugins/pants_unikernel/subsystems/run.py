@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from pants.option.option_types import EnumOption
+from pants.option.option_types import EnumOption, StrOption
 from pants.option.subsystem import Subsystem
 from pants.util.strutil import softwrap
 
@@ -13,6 +13,11 @@ class Accelerator(Enum):
     AUTO = "auto"
     KVM = "kvm"
     TCG = "tcg"
+
+
+class LogFormat(Enum):
+    PLAIN = "plain"
+    JSON = "json"
 
 
 class UnikernelRun(Subsystem):
@@ -29,3 +34,36 @@ class UnikernelRun(Subsystem):
             """
         ),
     )
+
+    machine = StrOption(
+        default=None,
+        help=softwrap(
+            """
+            The machine that images are booted on, such as `q35`: one of those that their library OS is booted on (see
+            docs/library-os.md). Without it, its first.
+            """
+        ),
+    )
+    vmm = StrOption(
+        default=None,
+        help=softwrap(
+            """
+            The program that boots images, in place of the machine's own (`qemu-system-x86_64`, ...): a path, or a name on `PATH`. It takes
+            the same arguments.
+            """
+        ),
+    )
+    log_format = EnumOption(
+        default=LogFormat.PLAIN,
+        help="How what the image prints is written: as it comes, or each line in JSON, with time, stream and the image's digest.",
+    )
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Those of `unikernel run`."""
+        return (
+            f"--accel={self.accel.value}",
+            *([f"--machine={self.machine}"] if self.machine else []),
+            *([f"--vmm={self.vmm}"] if self.vmm else []),
+            f"--log-format={self.log_format.value}",
+        )

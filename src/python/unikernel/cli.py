@@ -220,14 +220,24 @@ def _add_run(add: Callable[..., argparse.ArgumentParser]) -> None:
     )
     parser.add_argument("-e", "--env", action="append", default=[], metavar="KEY=VALUE", help="set a variable for the application")
     parser.add_argument("--accel", choices=("auto", "kvm", "tcg"), default="auto", help="QEMU's accelerator (default: auto)")
-    parser.add_argument("--machine", help="the QEMU machine, such as q35; the library OS's own by default")
+    parser.add_argument("--machine", help="the machine, such as q35; the library OS's own by default")
+    parser.add_argument(
+        "--vmm", metavar="PROGRAM", help="what boots the image, such as another build of QEMU: a path, or a name on PATH"
+    )
+    parser.add_argument(
+        "--log-format",
+        choices=("plain", "json"),
+        default="plain",
+        help="json wraps each line with time, stream and the image's digest",
+    )
     _add_trust(parser.add_argument_group("what is demanded of the image before it is booted, if a key is named"), required=False)
     parser.add_argument("arguments", nargs="*", metavar="ARG", help="arguments for the application, after --")
 
 
 def _run(arguments: argparse.Namespace) -> int:
     from unikernel.image.spec import Port, parse_size
-    from unikernel.run.qemu import RunOptions, run_image
+    from unikernel.run.foreground import run_image
+    from unikernel.run.options import RunOptions
 
     try:
         memory = parse_size(arguments.memory) if arguments.memory else None
@@ -241,6 +251,7 @@ def _run(arguments: argparse.Namespace) -> int:
         ports=ports,
         accelerator=arguments.accel,
         machine=arguments.machine,
+        program=arguments.vmm,
         arguments=arguments.arguments,
         environment=environment,
     )
@@ -251,7 +262,7 @@ def _run(arguments: argparse.Namespace) -> int:
         options = replace(options, is_verified=True)
     elif arguments.policy or arguments.allow_development_keys:
         raise UnikernelError("Nothing can be demanded of an image without a key to verify it with: add --key PUB.")
-    return run_image(arguments.image, options)
+    return run_image(arguments.image, options, arguments.log_format)
 
 
 def _variable(text: str) -> tuple[str, str]:

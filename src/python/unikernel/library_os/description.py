@@ -44,6 +44,10 @@ class Input:
     machine: str = ""
 
 
+# What a library OS can send beside its console: what the application prints, and what is left of it when it crashes.
+STREAMS = ("stdout", "stderr", "crash")
+
+
 class AppKind(str, Enum):
     """What an application may be. All but the last are ELF programs; those of ELF's type ET_DYN run at any address ("pie"), and those
     for Solo5 are linked with it.
@@ -170,8 +174,8 @@ class Machine:
     """What boots the image: a QEMU machine, or without `machine` a program that is no QEMU. `arguments` are words with {placeholders}:
     {image}, {rootfs} (what was packed beside a kernel), {command_line}, {memory} (MiB).
 
-    For QEMU: `network_device` takes a `netdev=` property; `cpu` picks CPUs: accelerator -> CPU; and the character device `console` is
-    there for what the application prints.
+    For QEMU: `network_device` takes a `netdev=` property; `cpu` picks CPUs: accelerator -> CPU; the character device `console` is
+    there for what is printed; and `stream_controller` is the device that virtio consoles are attached to, for the library OS's streams.
     """
 
     program: str
@@ -179,6 +183,7 @@ class Machine:
     machine: str = ""
     cpu: Mapping[str, str] = field(default_factory=dict)
     network_device: str = ""
+    stream_controller: str = ""
 
 
 class ExitReport(str, Enum):
@@ -242,7 +247,9 @@ class KraftKit:
 class LibraryOs:
     """`title`, `tried` and `published` are for people: what it is, what it was tried with, where its kernels are. `honours` are the
     fields of an image (as in a BUILD file) that it can do something with. `machines` are by name, the default first; where there are
-    none, `elsewhere` says what boots the image. `rootfs_copies` is how often the root file system is in memory.
+    none, `elsewhere` says what boots the image. `rootfs_copies` is how often the root file system is in memory. `terminal` tells that its
+    console is a terminal, where Ctrl-C is a signal to the application. `streams` are what it sends beside the console where a machine has
+    virtio consoles: the stream's name -> what the command line says to have it sent to the console of its number, from 0.
     """
 
     name: str
@@ -263,5 +270,7 @@ class LibraryOs:
     kvm_probe: KvmProbe | None
     exit: Exit
     limits: Limits
+    terminal: bool = False
+    streams: Mapping[str, str] = field(default_factory=dict)
     urunc: Urunc | None = None
     kraftkit: KraftKit | None = None

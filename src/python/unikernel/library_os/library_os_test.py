@@ -4,7 +4,7 @@ import pytest
 
 from unikernel.errors import UnikernelError
 from unikernel.library_os import find_library_os, library_os_names
-from unikernel.run.qemu import ACCELERATORS
+from unikernel.run.options import ACCELERATORS
 
 
 def test_every_description_is_valid_and_called_as_its_file() -> None:

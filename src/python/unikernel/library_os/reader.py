@@ -28,6 +28,7 @@ from unikernel.image.spec import NETWORK_MODES, parse_size
 from unikernel.library_os.command_line import NETWORK_PLACEHOLDERS
 from unikernel.library_os.description import (
     CONFIGURABLE,
+    STREAMS,
     AppKind,
     CommandLine,
     Embed,
@@ -131,6 +132,7 @@ _MACHINE = Map(
         Optional("machine"): Str(),
         Optional("cpu"): Map({Optional("kvm"): Str(), "tcg": Str()}),
         Optional("network_device"): Str(),
+        Optional("stream_controller"): Str(),
     }
 )
 _SCHEMA = Map(
@@ -154,6 +156,8 @@ _SCHEMA = Map(
                 Optional("rootfs_copies"): Int(),
                 Optional("machines"): MapPattern(Regex(NAME), _MACHINE),
                 Optional("elsewhere"): Str(),
+                Optional("terminal"): Bool(),
+                Optional("streams"): Map({Optional(name): Str() for name in STREAMS}),
                 Optional("kvm_probe"): Map({"append": Str(), "sign": Str()}),
             }
         ),
@@ -216,6 +220,8 @@ def _library_os(document: Mapping[str, Any], label: str) -> LibraryOs:
         machines={name: Machine(**values) for name, values in boot.get("machines", {}).items()},
         elsewhere=boot.get("elsewhere", ""),
         kvm_probe=KvmProbe(**boot["kvm_probe"]) if "kvm_probe" in boot else None,
+        terminal=boot.get("terminal", False),
+        streams=boot.get("streams", {}),
         exit=Exit(**exit),
         limits=Limits(**document.get("limits", {})),
         urunc=Urunc(**document["urunc"]) if "urunc" in document else None,
@@ -295,7 +301,12 @@ def _check(library_os: LibraryOs, label: str) -> None:
         raise UnikernelError(f"{label}: boot has either machines or elsewhere, which says what boots images in their place.")
     for name, machine in library_os.machines.items():
         known(machine.arguments, ("image", "rootfs", "command_line", "memory"), f"boot.machines.{name}.arguments")
-        if bool(machine.machine) != bool(machine.cpu) or (machine.network_device and not machine.machine):
+        if machine.stream_controller and not library_os.streams:
+            raise UnikernelError(
+                f"{label}: boot.machines.{name}.stream_controller is there, and there are no boot.streams to send."
+            )
+        of_qemu = machine.network_device or machine.stream_controller
+        if bool(machine.machine) != bool(machine.cpu) or (of_qemu and not machine.machine):
             raise UnikernelError(
                 f"{label}: boot.machines.{name} is QEMU's with both machine and cpu, and none of its with neither."
             )
