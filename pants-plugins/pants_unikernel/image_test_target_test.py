@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from pants.engine.addresses import Address
-from pants.engine.target import InvalidFieldException
+from pants.engine.target import InvalidTargetException
 
 from pants_unikernel.goals.test_image import UnikernelTestFieldSet
 from pants_unikernel.image_test_target import UnikernelPythonTestsTarget, UnikernelTestHttpField, UnikernelTestTarget
@@ -71,12 +71,12 @@ def test_an_image_that_is_asked_for_nothing() -> None:
     ],
 )
 def test_a_field_that_cannot_be_is_named(fields: dict[str, Any], words: str) -> None:
-    with pytest.raises(InvalidFieldException, match=words):
+    with pytest.raises(InvalidTargetException, match=words):
         _target(**fields)
 
 
 def test_python_tests_name_their_tests() -> None:
-    with pytest.raises(InvalidFieldException, match="tests"):
+    with pytest.raises(InvalidTargetException, match="tests"):
         UnikernelPythonTestsTarget({"image": ":unikernel"}, _ADDRESS)
 
 

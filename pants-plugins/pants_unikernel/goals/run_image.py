@@ -33,7 +33,7 @@ async def run_unikernel_image(
         digest = await engine.merge_digests([package.digest, key])
     process = await toolkit_process(
         toolkit,
-        ["run", *options.options, *demanded, os.path.join("{chroot}", image), "--"],
+        ["run", *options.arguments, *demanded, os.path.join("{chroot}", image), "--"],
         description=f"Run {field_set.address}",
         input_digest=digest,
     )

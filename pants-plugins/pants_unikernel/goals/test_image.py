@@ -183,17 +183,20 @@ async def _checked(expectations: Expectations, address: Address, image: Unikerne
         raise invalid(field, address, reason) from error
 
 
-async def _find_monitor(address: Address, library_os: LibraryOs, environment: EnvironmentTarget) -> Monitor:
+async def _find_monitor(address: Address, library_os: LibraryOs, environment: TestEnvironment) -> Monitor:
     """What boots images of the library OS, found as other programs are. Raises UnikernelBuildError when it is not there."""
-    program = next(iter(library_os.machines.values())).program
+    machines = library_os.machines
+    program = environment.run.vmm or machines.get(environment.run.machine or "", next(iter(machines.values()))).program
     variables = await engine.environment_variables(EnvironmentVarsRequest(["PATH"]))
     searched = variables.get("PATH", os.defpath).split(os.pathsep)
-    (found,) = await engine.find_binaries([BinaryPathRequest(binary_name=program, search_path=searched)])
+    directory, name = os.path.split(program)
+    (found,) = await engine.find_binaries([BinaryPathRequest(binary_name=name, search_path=[directory] if directory else searched)])
     if found.first_path is None:
-        raise UnikernelBuildError(f"{address}: {program}, which boots images of {library_os.name}, is not on {':'.join(searched)}: install it.")
+        where = "is not there" if directory else f"is not on {':'.join(searched)}"
+        raise UnikernelBuildError(f"{address}: {program}, which boots images of {library_os.name}, {where}: install it.")
     path = found.first_path.path
     fingerprint = await probe_host(
-        await host_probe(searched, environment.executable_search_path_cache_scope()),
+        await host_probe(searched, environment.environment.executable_search_path_cache_scope()),
         ["files", path],
         search_path=searched,
         description=f"Fingerprint {path}",
@@ -221,6 +224,8 @@ async def _test_process(
             os.path.join("{chroot}", image.path) if is_debug else image.path,
             f"--expect={os.path.join('{chroot}', _EXPECTATIONS) if is_debug else _EXPECTATIONS}",
             f"--accel={environment.run.accel.value}",
+            *([f"--machine={environment.run.machine}"] if environment.run.machine else []),
+            f"--vmm={monitor.path}",
             # Of this very build: what it brings along is the repository's own.
             "--trusted",
             *shown,
@@ -243,7 +248,7 @@ async def _image_test(field_set: UnikernelTestFieldSet, environment: TestEnviron
     library_os = (await describe_library_os(image, environment.library_oses)).description
     timeout = None if is_debug else environment.timeout(field_set.timeout)
     expectations = await _checked(field_set.expectations(timeout), address, image, library_os)
-    monitor = await _find_monitor(address, library_os, environment.environment)
+    monitor = await _find_monitor(address, library_os, environment)
     built = await build_image(image, environment.library_oses)
     return await _test_process(address, expectations, built, monitor, environment, is_debug=is_debug)
 
@@ -274,7 +279,7 @@ async def _python_tests(
     ]
     if not tests:
         raise invalid(field_set.tests.alias, address, f"{', '.join(field_set.tests.value)} has no `python_tests` in it")
-    monitor = await _find_monitor(address, library_os, environment.environment)
+    monitor = await _find_monitor(address, library_os, environment)
     layer = await python_tests_layer(
         address, image, tests, tools.pytest, tools.python_setup, environment.toolkit, tools.link_toolchain
     )

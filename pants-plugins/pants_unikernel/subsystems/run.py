@@ -59,7 +59,7 @@ class UnikernelRun(Subsystem):
     )
 
     @property
-    def options(self) -> tuple[str, ...]:
+    def arguments(self) -> tuple[str, ...]:
         """Those of `unikernel run`."""
         return (
             f"--accel={self.accel.value}",

@@ -219,11 +219,7 @@ def _add_run(add: Callable[..., argparse.ArgumentParser]) -> None:
         help="forward a port of the host (repeatable); replaces the ports that the image declares",
     )
     parser.add_argument("-e", "--env", action="append", default=[], metavar="KEY=VALUE", help="set a variable for the application")
-    parser.add_argument("--accel", choices=("auto", "kvm", "tcg"), default="auto", help="QEMU's accelerator (default: auto)")
-    parser.add_argument("--machine", help="the machine, such as q35; the library OS's own by default")
-    parser.add_argument(
-        "--vmm", metavar="PROGRAM", help="what boots the image, such as another build of QEMU: a path, or a name on PATH"
-    )
+    _add_machine(parser)
     parser.add_argument(
         "--log-format",
         choices=("plain", "json"),
@@ -232,6 +228,14 @@ def _add_run(add: Callable[..., argparse.ArgumentParser]) -> None:
     )
     _add_trust(parser.add_argument_group("what is demanded of the image before it is booted, if a key is named"), required=False)
     parser.add_argument("arguments", nargs="*", metavar="ARG", help="arguments for the application, after --")
+
+
+def _add_machine(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--accel", choices=("auto", "kvm", "tcg"), default="auto", help="QEMU's accelerator (default: auto)")
+    parser.add_argument("--machine", help="the machine, such as q35; the library OS's own by default")
+    parser.add_argument(
+        "--vmm", metavar="PROGRAM", help="what boots the image, such as another build of QEMU: a path, or a name on PATH"
+    )
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -285,8 +289,7 @@ def _add_test(add: Callable[..., argparse.ArgumentParser]) -> None:
         "--lines", type=int, default=50, metavar="NUMBER", help="how much of the console's end to print when the test fails (default: 50)"
     )
     parser.add_argument("--follow", action="store_true", help="print the console while the image runs")
-    parser.add_argument("--accel", choices=("auto", "kvm", "tcg"), default="auto", help="QEMU's accelerator (default: auto)")
-    parser.add_argument("--machine", help="the QEMU machine, such as q35; the library OS's own by default")
+    _add_machine(parser)
     parser.add_argument(
         "--trusted", action="store_true", help="boot an image that brings the description of its library OS along: it is of your own build"
     )
@@ -300,7 +303,9 @@ def _test(arguments: argparse.Namespace) -> int:
     outcome = run_image_test(
         arguments.image,
         Expectations.read(arguments.expect),
-        RunOptions(accelerator=arguments.accel, machine=arguments.machine, is_verified=arguments.trusted),
+        RunOptions(
+            accelerator=arguments.accel, machine=arguments.machine, program=arguments.vmm, is_verified=arguments.trusted
+        ),
         sys.stdout.buffer if arguments.follow else None,
     )
     for path, content in ((arguments.report, outcome.report), (arguments.console, outcome.console.content)):
