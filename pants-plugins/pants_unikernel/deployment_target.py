@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from pants.core.goals.package import OutputPathField
-from pants.engine.addresses import Address, UnparsedAddressInputs
+from pants.engine.addresses import Address
 from pants.engine.target import (
     COMMON_TARGET_FIELDS,
-    AsyncFieldMixin,
     Dependencies,
     DictStringToStringField,
     IntField,
@@ -19,15 +18,16 @@ from pants.engine.target import (
 from pants.util.docutil import bin_name
 from pants.util.strutil import help_text
 
+from pants_unikernel.address_fields import AddressField
+
 
 class DeploymentDependenciesField(Dependencies):
     pass
 
 
-class DeploymentImageField(AsyncFieldMixin, StringField):
+class DeploymentImageField(AddressField):
     alias = "image"
-    required = True
-    value: str
+    target_alias = "unikernel_deployment"
     help = help_text(
         """
         The address of the `unikernel_image` to deploy. Its `formats` have `oci`, for a unikernel, or `container`, or both.
@@ -35,13 +35,6 @@ class DeploymentImageField(AsyncFieldMixin, StringField):
         Example: `image=":unikernel"`
         """
     )
-
-    def to_unparsed_address_inputs(self) -> UnparsedAddressInputs:
-        return UnparsedAddressInputs(
-            [self.value],
-            owning_address=self.address,
-            description_of_origin=f"the `{self.alias}` field in the `{UnikernelDeploymentTarget.alias}` target {self.address}",
-        )
 
 
 class DeploymentAsField(StringField):

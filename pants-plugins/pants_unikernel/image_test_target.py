@@ -6,10 +6,9 @@ from collections.abc import Iterable
 from typing import Any, Callable
 
 from pants.core.goals.test import TestTimeoutField
-from pants.engine.addresses import Address, UnparsedAddressInputs
+from pants.engine.addresses import Address
 from pants.engine.target import (
     COMMON_TARGET_FIELDS,
-    AsyncFieldMixin,
     BoolField,
     Dependencies,
     Field,
@@ -22,6 +21,7 @@ from pants.engine.target import (
 from pants.util.docutil import bin_name
 from pants.util.strutil import help_text
 
+from pants_unikernel.address_fields import AddressesFieldMixin, AddressField
 from pants_unikernel.target_types import UnikernelImageEnvField
 from unikernel.image.spec import parse_size
 from unikernel.image_test.expectations import (
@@ -50,10 +50,9 @@ class UnikernelTestDependenciesField(Dependencies):
     pass
 
 
-class UnikernelTestImageField(AsyncFieldMixin, StringField):
+class UnikernelTestImageField(AddressField):
     alias = "image"
-    required = True
-    value: str
+    target_alias = "unikernel_test"
     help = help_text(
         """
         The address of the `unikernel_image` to boot.
@@ -61,13 +60,6 @@ class UnikernelTestImageField(AsyncFieldMixin, StringField):
         Example: `image=":unikernel"`
         """
     )
-
-    def to_unparsed_address_inputs(self) -> UnparsedAddressInputs:
-        return UnparsedAddressInputs(
-            [self.value],
-            owning_address=self.address,
-            description_of_origin=f"the `{self.alias}` field in the target {self.address}",
-        )
 
 
 class UnikernelTestExitStatusField(IntField):
@@ -255,8 +247,21 @@ class UnikernelTestTarget(Target):
 # --- pytest in an image ---------------------------------------------------------------------------------------------
 
 
-class UnikernelPythonTestsTestsField(AsyncFieldMixin, StringSequenceField):
+class UnikernelPythonTestsImageField(UnikernelTestImageField):
+    target_alias = "unikernel_python_tests"
+    help = help_text(
+        """
+        The address of the `unikernel_image` whose parts the tests run with. Its application is a Python application, such as a
+        `pex_binary`.
+
+        Example: `image=":unikernel"`
+        """
+    )
+
+
+class UnikernelPythonTestsTestsField(AddressesFieldMixin, StringSequenceField):
     alias = "tests"
+    target_alias = "unikernel_python_tests"
     required = True
     value: tuple[str, ...]
     help = help_text(
@@ -267,12 +272,9 @@ class UnikernelPythonTestsTestsField(AsyncFieldMixin, StringSequenceField):
         """
     )
 
-    def to_unparsed_address_inputs(self) -> UnparsedAddressInputs:
-        return UnparsedAddressInputs(
-            self.value or (),
-            owning_address=self.address,
-            description_of_origin=f"the `{self.alias}` field in the target {self.address}",
-        )
+    @property
+    def addresses(self) -> Iterable[str]:
+        return self.value
 
 
 class UnikernelPythonTestsTarget(Target):
@@ -280,7 +282,7 @@ class UnikernelPythonTestsTarget(Target):
     core_fields = (
         *COMMON_TARGET_FIELDS,
         UnikernelTestDependenciesField,
-        UnikernelTestImageField,
+        UnikernelPythonTestsImageField,
         UnikernelPythonTestsTestsField,
         UnikernelTestTimeoutField,
         UnikernelTestMemoryField,

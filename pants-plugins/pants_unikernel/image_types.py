@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pants.core.goals.package import PackageFieldSet
 from pants.core.goals.run import RunFieldSet, RunInSandboxBehavior
 from pants.engine.addresses import Address
+from pants.engine.collection import Collection
 from pants.engine.fs import Digest
 from pants.util.frozendict import FrozenDict
 
@@ -98,15 +99,19 @@ class ContainerRequest:
 
 @dataclass(frozen=True)
 class BuiltLayout:
-    """An OCI layout: the directory `path` in `digest`. `image` (a manifest's descriptor) is what it has in it; `archive` is the path of the
-    same for `docker load`, and `kraftkit` that of a layout of the same for KraftKit, where there is one.
+    """An OCI layout: the directory `path` in `digest`. `format` is the target's for it, or kraftkit; `image` (a manifest's descriptor) is
+    what it has in it; `archive` is the path of the same for `docker load`, where there is one.
     """
 
+    format: str
     digest: Digest
     path: str
     image: Descriptor
     archive: str = ""
-    kraftkit: str = ""
+
+
+class BuiltLayouts(Collection[BuiltLayout]):
+    pass
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from pants.engine.addresses import Address, UnparsedAddressInputs
+from pants.engine.addresses import Address
 from pants.engine.target import (
     COMMON_TARGET_FIELDS,
-    AsyncFieldMixin,
     DictStringToStringField,
     InvalidFieldException,
     OptionalSingleSourceField,
@@ -17,6 +16,8 @@ from pants.engine.target import (
 )
 from pants.util.frozendict import FrozenDict
 from pants.util.strutil import help_text
+
+from pants_unikernel.address_fields import AddressesFieldMixin
 
 _SHA256 = re.compile("[0-9a-f]{64}")
 
@@ -32,8 +33,9 @@ class LibraryOsDescriptionField(OptionalSingleSourceField):
     )
 
 
-class LibraryOsInputsField(AsyncFieldMixin, DictStringToStringField):
+class LibraryOsInputsField(AddressesFieldMixin, DictStringToStringField):
     alias = "inputs"
+    target_alias = "library_os"
     help = help_text(
         """
         What the description needs, by its names: addresses of targets with one file each, such as a `file` with an `http_source`, or
@@ -51,12 +53,9 @@ class LibraryOsInputsField(AsyncFieldMixin, DictStringToStringField):
                 raise InvalidFieldException(f"The `{cls.alias}` field in target {address} is not valid: an empty name or address.")
         return value
 
-    def to_unparsed_address_inputs(self) -> UnparsedAddressInputs:
-        return UnparsedAddressInputs(
-            [target for _, target in sorted((self.value or {}).items())],
-            owning_address=self.address,
-            description_of_origin=f"the `{self.alias}` field in the `{LibraryOsTarget.alias}` target {self.address}",
-        )
+    @property
+    def addresses(self) -> Iterable[str]:
+        return [target for _, target in sorted((self.value or {}).items())]
 
 
 class LibraryOsDigestsField(DictStringToStringField):

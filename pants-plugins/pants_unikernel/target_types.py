@@ -9,10 +9,9 @@ from typing import Any
 
 from pants.backend.docker.registries import ALL_DEFAULT_REGISTRIES
 from pants.core.goals.package import OutputPathField
-from pants.engine.addresses import Address, UnparsedAddressInputs
+from pants.engine.addresses import Address
 from pants.engine.target import (
     COMMON_TARGET_FIELDS,
-    AsyncFieldMixin,
     BoolField,
     Dependencies,
     DictStringToStringField,
@@ -29,6 +28,7 @@ from pants.util.docutil import bin_name
 from pants.util.frozendict import FrozenDict
 from pants.util.strutil import help_text
 
+from pants_unikernel.address_fields import AddressesFieldMixin, AddressField
 from unikernel.image.spec import NETWORK_MODES, Network, Port, parse_size
 from unikernel.linux.configuration import parse_option
 from unikernel.rootfs.files import PlacedFile, parse_mode
@@ -48,10 +48,9 @@ class UnikernelImageDependenciesField(Dependencies):
     pass
 
 
-class UnikernelImageAppField(AsyncFieldMixin, StringField):
+class UnikernelImageAppField(AddressField):
     alias = "app"
-    required = True
-    value: str
+    target_alias = "unikernel_image"
     help = help_text(
         f"""
         The address of the application: any target that `{bin_name()} package` can package.
@@ -64,13 +63,6 @@ class UnikernelImageAppField(AsyncFieldMixin, StringField):
         Example: `app=":server"`
         """
     )
-
-    def to_unparsed_address_inputs(self) -> UnparsedAddressInputs:
-        return UnparsedAddressInputs(
-            [self.value],
-            owning_address=self.address,
-            description_of_origin=f"the `{self.alias}` field in the `{UnikernelImageTarget.alias}` target {self.address}",
-        )
 
 
 class UnikernelImageExecutableField(StringField):
@@ -171,8 +163,9 @@ class UnikernelImageWorkingDirectoryField(StringField):
         return value
 
 
-class UnikernelImageFilesField(AsyncFieldMixin, Field):
+class UnikernelImageFilesField(AddressesFieldMixin, Field):
     alias = "files"
+    target_alias = "unikernel_image"
     value: tuple[PlacedFile, ...]
     default = ()
     help = help_text(
@@ -230,12 +223,9 @@ class UnikernelImageFilesField(AsyncFieldMixin, Field):
         clean = "/" + "/".join(part for part in file.destination.split("/") if part not in ("", "."))
         return dataclasses.replace(file, destination=clean + slash if clean != "/" else "/")
 
-    def to_unparsed_address_inputs(self) -> UnparsedAddressInputs:
-        return UnparsedAddressInputs(
-            [file.source for file in self.value],
-            owning_address=self.address,
-            description_of_origin=f"the `{self.alias}` field in the `{UnikernelImageTarget.alias}` target {self.address}",
-        )
+    @property
+    def addresses(self) -> Iterable[str]:
+        return [file.source for file in self.value]
 
 
 class UnikernelImageTimezoneField(StringField):

@@ -55,6 +55,7 @@ from pants_unikernel.deployment_types import BuiltDeployment, UnikernelDeploymen
 from pants_unikernel.image_types import (
     BuiltImage,
     BuiltLayout,
+    BuiltLayouts,
     ContainerRequest,
     EmbeddedImageRequest,
     LinkedImageRequest,
@@ -188,8 +189,8 @@ async def build_container(request: ContainerRequest) -> BuiltLayout:
     return await Get(BuiltLayout, ContainerRequest, request)
 
 
-async def build_oci_package(request: OciPackageRequest) -> BuiltLayout:
-    return await Get(BuiltLayout, OciPackageRequest, request)
+async def build_oci_package(request: OciPackageRequest) -> BuiltLayouts:
+    return await Get(BuiltLayouts, OciPackageRequest, request)
 
 
 async def build_deployment(field_set: UnikernelDeploymentFieldSet) -> BuiltDeployment:

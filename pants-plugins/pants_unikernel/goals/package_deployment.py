@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+import posixpath
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +11,6 @@ from typing import Any
 from pants.backend.docker.subsystems.docker_options import DockerOptions
 from pants.core.goals.deploy import DeployFieldSet, DeployProcess
 from pants.core.goals.package import BuiltPackage, BuiltPackageArtifact, PackageFieldSet
-from pants.core.util_rules.system_binaries import BinaryPathRequest
 from pants.engine.env_vars import EnvironmentVarsRequest
 from pants.engine.fs import FileContent
 from pants.engine.process import InteractiveProcess, Process
@@ -23,12 +22,14 @@ from pants.util.logging import LogLevel
 from pants_unikernel import engine
 from pants_unikernel.deployment_target import DeploymentImageField
 from pants_unikernel.deployment_types import BuiltDeployment, UnikernelDeploymentFieldSet
-from pants_unikernel.goals.package_image import BuiltOciLayout, BuiltUnikernelImage
+from pants_unikernel.goals.package_image import BuiltOciLayout, image_of, layouts_of
 from pants_unikernel.image_types import UnikernelImageFieldSet
 from pants_unikernel.subsystems.toolkit import Toolkit, toolkit_process
 from pants_unikernel.target_types import default_hostname
 from pants_unikernel.util_rules.destinations import Destination, find_destinations, registry_address
 from pants_unikernel.util_rules.failures import UnikernelBuildError, run_step
+from pants_unikernel.util_rules.lookup import find_one_target, find_program
+from unikernel.oci.layout import DISK_DIRECTORY, IMAGE_PATH
 from unikernel.signing.files import manifest_path
 
 _WORKLOAD = "workload.json"
@@ -37,13 +38,13 @@ _ENVIRONMENT = ("HOME", "KUBECONFIG", "PATH", "HTTPS_PROXY", "NO_PROXY", "https_
 
 
 async def _image_target(field_set: UnikernelDeploymentFieldSet) -> Target:
-    origin = f"{field_set.address}: the `{field_set.image.alias}` field names {field_set.image.value}"
-    targets = await engine.find_targets(field_set.image.to_unparsed_address_inputs())
-    if len(targets) != 1:
-        raise UnikernelBuildError(f"{origin}, which stands for {len(targets)} targets; name one of them.")
-    if not UnikernelImageFieldSet.is_applicable(targets[0]):
-        raise UnikernelBuildError(f"{origin}, a `{targets[0].alias}`; name a `unikernel_image`.")
-    return targets[0]
+    field = field_set.image
+    target = await find_one_target(field)
+    if not UnikernelImageFieldSet.is_applicable(target):
+        raise UnikernelBuildError(
+            f"{field.address}: the `{field.alias}` field names {field.value}, a `{target.alias}`; name a `unikernel_image`."
+        )
+    return target
 
 
 async def _destination(field_set: UnikernelDeploymentFieldSet, image: UnikernelImageFieldSet, docker: DockerOptions) -> Destination:
@@ -51,7 +52,7 @@ async def _destination(field_set: UnikernelDeploymentFieldSet, image: UnikernelI
     wanted = field_set.registry.value
     if wanted is not None:
         address = registry_address(wanted, docker, f"{field_set.address}: the `{field_set.registry.alias}` field")
-        destinations = [found for found in destinations if found.repository.startswith(f"{address}/")]
+        destinations = [found for found in destinations if found.registry == address]
     if not destinations:
         named = f"{image.address} is not pushed to {wanted}" if wanted else f"{image.address} is pushed to no registry"
         raise UnikernelBuildError(
@@ -63,8 +64,7 @@ async def _destination(field_set: UnikernelDeploymentFieldSet, image: UnikernelI
 
 async def _workload(field_set: UnikernelDeploymentFieldSet, package: BuiltPackage, destination: Destination) -> dict[str, Any]:
     """As unikernel.deploy.workload reads it."""
-    image = next(item for item in package.artifacts if isinstance(item, BuiltUnikernelImage))
-    layouts = {item.format: item for item in package.artifacts if isinstance(item, BuiltOciLayout)}
+    image, layouts = image_of(package), {layout.format: layout for layout in layouts_of(package)}
     assert image.relpath is not None
     manifest = json.loads(await engine.file_content(package.digest, manifest_path(image.relpath)))
     workload = {
@@ -86,8 +86,8 @@ async def _workload(field_set: UnikernelDeploymentFieldSet, package: BuiltPackag
             workload[name] = f"{destination.repository}@{layout.image.digest}"
     if "oci" in layouts:
         described = await _package_annotations(package, layouts["oci"])
-        workload["image_path"] = described["unikernel.path"]
-        workload["kind"] = "disk" if image.relpath.endswith(".img") else "elf"
+        workload["image_path"] = described[IMAGE_PATH]
+        workload["kind"] = "disk" if posixpath.dirname(described[IMAGE_PATH]) == DISK_DIRECTORY else "elf"
     return workload
 
 
@@ -130,13 +130,11 @@ async def package_deployment(field_set: UnikernelDeploymentFieldSet) -> BuiltPac
 async def deploy(field_set: UnikernelDeploymentFieldSet) -> DeployProcess:
     built = await engine.build_deployment(field_set)
     environment = await engine.environment_variables(EnvironmentVarsRequest(_ENVIRONMENT))
-    path = environment.get("PATH", os.defpath)
-    (kubectl,) = await engine.find_binaries([BinaryPathRequest(binary_name="kubectl", search_path=path.split(os.pathsep))])
-    if kubectl.first_path is None:
-        raise UnikernelBuildError(f"{field_set.address}: kubectl, which applies its manifests, is not on {path}: install it.")
+    what = f"{field_set.address}: kubectl, which applies its manifests,"
+    kubectl = await find_program("kubectl", environment, what, "install it")
     process = Process(
         # Without --server-side, ports of one number for TCP and UDP become one.
-        [kubectl.first_path.path, "apply", "--server-side", f"--kustomize={built.path}"],
+        [kubectl, "apply", "--server-side", f"--kustomize={built.path}"],
         description=f"Apply the manifests of {field_set.address}",
         input_digest=built.digest,
         env=environment,

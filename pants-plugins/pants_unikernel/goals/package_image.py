@@ -29,7 +29,7 @@ from pants_unikernel.util_rules import (
 from pants_unikernel.util_rules.container import check_container
 from pants_unikernel.util_rules.destinations import find_destinations
 from pants_unikernel.util_rules.failures import UnikernelBuildError
-from pants_unikernel.util_rules.image import build_image, image_of_layout
+from pants_unikernel.util_rules.image import build_image
 from pants_unikernel.util_rules.library_os import LibraryOsTargets
 from pants_unikernel.util_rules.signing import (
     ImageSigner,
@@ -57,13 +57,21 @@ class BuiltUnikernelImage(BuiltPackageArtifact):
 
 @dataclass(frozen=True)
 class BuiltOciLayout(BuiltPackageArtifact):
-    """An OCI layout among the artifacts of a package. `format` is the target's for it, and `image` what it has in it; `signatures` is the
-    path of the layout with its signatures, if it is signed.
+    """An OCI layout among the artifacts of a package. `format` and `image` are as in `BuiltLayout`; `signatures` is the path of the layout
+    with its signatures, if it is signed.
     """
 
     format: str = ""
     image: Descriptor | None = None
     signatures: str = ""
+
+
+def image_of(package: BuiltPackage) -> BuiltUnikernelImage:
+    return next(item for item in package.artifacts if isinstance(item, BuiltUnikernelImage))
+
+
+def layouts_of(package: BuiltPackage) -> list[BuiltOciLayout]:
+    return [item for item in package.artifacts if isinstance(item, BuiltOciLayout)]
 
 
 @dataclass(frozen=True)
@@ -102,17 +110,13 @@ async def find_declared_output_paths(all_targets: AllTargets) -> DeclaredOutputP
     return DeclaredOutputPaths(FrozenDict({path: tuple(sorted(found)) for path, found in addresses.items()}))
 
 
-async def _build_layouts(field_set: UnikernelImageFieldSet, image: BuiltImage) -> dict[str, BuiltLayout]:
-    """The OCI layouts that the target asks for, by format."""
-    layouts = {}
+async def _build_layouts(field_set: UnikernelImageFieldSet, image: BuiltImage) -> list[BuiltLayout]:
+    """The OCI layouts that the target asks for."""
+    layouts: list[BuiltLayout] = []
     if "oci" in field_set.formats.value:
-        package = await engine.build_oci_package(OciPackageRequest(field_set, image))
-        layouts["oci"] = package
-        if package.kraftkit:
-            image_for_kraftkit = await image_of_layout(package.digest, package.kraftkit)
-            layouts["kraftkit"] = BuiltLayout(package.digest, package.kraftkit, image_for_kraftkit)
+        layouts += await engine.build_oci_package(OciPackageRequest(field_set, image))
     if "container" in field_set.formats.value:
-        layouts["container"] = await engine.build_container(ContainerRequest(field_set))
+        layouts.append(await engine.build_container(ContainerRequest(field_set)))
     return layouts
 
 
@@ -132,20 +136,20 @@ async def package_unikernel_image(
     layouts = await _build_layouts(field_set, image)
     size = f"{image.size / 10**6:.1f} MB" if image.size >= 10**6 else f"{image.size / 10**3:.1f} kB"
     lines = [f"  {size}, SHA-256 {image.sha256}"]
-    digests, is_signed = [image.digest, *(layout.digest for layout in layouts.values())], signer.signer is not None
+    digests, is_signed = [image.digest, *(layout.digest for layout in layouts)], signer.signer is not None
     if is_signed:
         statement = await statement_of(field_set, image, signer)
         digests.append(await sign(field_set, image, statement, signer))
         repositories = [destination.repository for destination in found]
-        for kind, layout in layouts.items():
-            predicates = container_predicates(statement) if kind == "container" else package_predicates(statement, image)
+        for layout in layouts:
+            predicates = container_predicates(statement) if layout.format == "container" else package_predicates(statement, image)
             digests.append(await sign_layout(field_set, layout, repositories, predicates, signer))
         lines.append(f"  signed by {'the development key' if signer.is_development else 'the key'} {signer.fingerprint}")
     artifact = BuiltUnikernelImage(image.path, tuple(lines), sha256=image.sha256, size=image.size, key=signer.fingerprint)
     beside = [BuiltPackageArtifact(path) for path in paths_beside(image.path, signed=is_signed)]
-    for kind, layout in layouts.items():
+    for layout in layouts:
         signatures = signatures_path(layout.path) if is_signed else ""
-        beside.append(BuiltOciLayout(layout.path, (f"  {layout.image.digest}",), kind, layout.image, signatures))
+        beside.append(BuiltOciLayout(layout.path, (f"  {layout.image.digest}",), layout.format, layout.image, signatures))
         beside += [BuiltPackageArtifact(path) for path in (layout.archive, signatures) if path]
     return BuiltPackage(await engine.merge_digests(digests), (artifact, *beside))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +15,6 @@ from pants.core.goals.publish import (
     PublishProcesses,
     PublishRequest,
 )
-from pants.core.util_rules.system_binaries import BinaryPathRequest
 from pants.engine.env_vars import EnvironmentVarsRequest
 from pants.engine.process import InteractiveProcess, Process
 from pants.engine.rules import Rule, collect_rules, rule
@@ -24,12 +22,12 @@ from pants.engine.unions import UnionRule
 from pants.util.logging import LogLevel
 
 from pants_unikernel import engine
-from pants_unikernel.goals.package_image import BuiltOciLayout, BuiltUnikernelImage
+from pants_unikernel.goals.package_image import BuiltOciLayout, BuiltUnikernelImage, image_of, layouts_of
 from pants_unikernel.image_types import UnikernelImageFieldSet
 from pants_unikernel.subsystems.toolkit import Toolkit, toolkit_process
 from pants_unikernel.target_types import UnikernelImageFormatsField, UnikernelImageSkipPushField
 from pants_unikernel.util_rules.destinations import CONTAINER_SUFFIX, KRAFTKIT_SUFFIX, Destination, find_destinations
-from pants_unikernel.util_rules.failures import UnikernelBuildError
+from pants_unikernel.util_rules.lookup import find_program
 
 # Where registries' credentials are, and what reaching one takes.
 _ENVIRONMENT = (
@@ -89,15 +87,6 @@ class _Push:
         )
 
 
-async def _find_skopeo(path: str) -> str:
-    (found,) = await engine.find_binaries([BinaryPathRequest(binary_name="skopeo", search_path=path.split(os.pathsep))])
-    if found.first_path is None:
-        raise UnikernelBuildError(
-            f"skopeo, which pushes images to registries, is not on {path}: install it, such as with apt-get install skopeo."
-        )
-    return found.first_path.path
-
-
 async def _push_process(
     push: _Push, package: BuiltPackage, skopeo: str, environment: Mapping[str, str], toolkit: Toolkit
 ) -> Process:
@@ -127,8 +116,7 @@ async def push_unikernel_image(request: PublishUnikernelImageRequest, docker: Do
     (package,) = (
         package for package in request.packages if any(isinstance(item, BuiltUnikernelImage) for item in package.artifacts)
     )
-    image = next(item for item in package.artifacts if isinstance(item, BuiltUnikernelImage))
-    layouts = [item for item in package.artifacts if isinstance(item, BuiltOciLayout)]
+    image, layouts = image_of(package), layouts_of(package)
     origin = str(field_set.address)
     if not layouts:
         reason = f"(its `{field_set.formats.alias}` have neither oci nor container)"
@@ -141,7 +129,8 @@ async def push_unikernel_image(request: PublishUnikernelImageRequest, docker: Do
         reason = f"(by `{request.field_set.skip_push.alias}` on {origin})"
         return PublishProcesses([PublishPackages(push.names, description=reason, data=push.data) for push in pushes])
     environment = await engine.environment_variables(EnvironmentVarsRequest(_ENVIRONMENT))
-    skopeo = await _find_skopeo(environment.get("PATH", os.defpath))
+    what = "skopeo, which pushes images to registries,"
+    skopeo = await find_program("skopeo", environment, what, "install it, such as with apt-get install skopeo")
     published = []
     for push in pushes:
         if push.destination.skipped:

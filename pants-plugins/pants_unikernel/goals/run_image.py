@@ -11,7 +11,7 @@ from pants.engine.unions import UnionRule
 from pants.util.logging import LogLevel
 
 from pants_unikernel import engine
-from pants_unikernel.goals.package_image import BuiltUnikernelImage
+from pants_unikernel.goals.package_image import image_of
 from pants_unikernel.image_types import UnikernelImageFieldSet
 from pants_unikernel.subsystems.run import UnikernelRun
 from pants_unikernel.subsystems.toolkit import Toolkit, toolkit_process
@@ -23,7 +23,7 @@ async def run_unikernel_image(
     field_set: UnikernelImageFieldSet, options: UnikernelRun, toolkit: Toolkit, signer: ImageSigner
 ) -> RunRequest:
     (package,) = await engine.package_all([field_set])
-    image = next(artifact.relpath for artifact in package.artifacts if isinstance(artifact, BuiltUnikernelImage))
+    image = image_of(package).relpath
     assert image is not None
     digest = package.digest
     demanded: list[str] = []

@@ -17,7 +17,6 @@ from pants.backend.python.util_rules import pex_from_targets, python_sources
 from pants.core.goals.test import TestDebugRequest, TestFieldSet, TestRequest, TestResult, TestSubsystem
 from pants.core.util_rules import config_files, stripped_source_files
 from pants.core.util_rules.environments import EnvironmentTarget
-from pants.core.util_rules.system_binaries import BinaryPathRequest
 from pants.engine.addresses import Address
 from pants.engine.env_vars import EnvironmentVarsRequest
 from pants.engine.fs import FileContent
@@ -49,10 +48,9 @@ from pants_unikernel.image_types import BuiltImage, TestsInImage, UnikernelImage
 from pants_unikernel.subsystems.run import UnikernelRun
 from pants_unikernel.subsystems.test import UnikernelTest
 from pants_unikernel.subsystems.toolkit import Toolkit, toolkit_process
-from pants_unikernel.target_types import UnikernelImageAppField
-from pants_unikernel.util_rules.failures import UnikernelBuildError
 from pants_unikernel.util_rules.image import build_image
 from pants_unikernel.util_rules.library_os import LibraryOsTargets, describe_library_os
+from pants_unikernel.util_rules.lookup import find_one_target, find_program
 from pants_unikernel.util_rules.python_tests import python_tests_layer
 from pants_unikernel.util_rules.toolchain import LinkToolchain
 from unikernel.image_test.expectations import DEFAULT_TIMEOUT, Expectations
@@ -157,20 +155,17 @@ class Monitor:
 
 
 async def _image_of(field: UnikernelTestImageField) -> UnikernelImageFieldSet:
-    targets = await engine.find_targets(field.to_unparsed_address_inputs())
-    if len(targets) != 1:
-        raise invalid(field.alias, field.address, f"{field.value} stands for {len(targets)} targets; name one of them")
-    if not UnikernelImageFieldSet.is_applicable(targets[0]):
-        raise invalid(field.alias, field.address, f"{targets[0].address} is a `{targets[0].alias}`; name a `unikernel_image`")
-    return UnikernelImageFieldSet.create(targets[0])
+    target = await find_one_target(field)
+    if not UnikernelImageFieldSet.is_applicable(target):
+        raise invalid(field.alias, field.address, f"{target.address} is a `{target.alias}`; name a `unikernel_image`")
+    return UnikernelImageFieldSet.create(target)
 
 
 async def _knows_ports(image: UnikernelImageFieldSet) -> bool:
     """Whether the image's ports are those of its target: a Docker image says otherwise which it listens on."""
     if image.ports.ports:
         return True
-    app: UnikernelImageAppField = image.app
-    return not any(target.has_field(DockerImageSourceField) for target in await engine.find_targets(app.to_unparsed_address_inputs()))
+    return not (await find_one_target(image.app)).has_field(DockerImageSourceField)
 
 
 async def _checked(expectations: Expectations, address: Address, image: UnikernelImageFieldSet, library_os: LibraryOs) -> Expectations:
@@ -188,13 +183,10 @@ async def _find_monitor(address: Address, library_os: LibraryOs, environment: Te
     machines = library_os.machines
     program = environment.run.vmm or machines.get(environment.run.machine or "", next(iter(machines.values()))).program
     variables = await engine.environment_variables(EnvironmentVarsRequest(["PATH"]))
-    searched = variables.get("PATH", os.defpath).split(os.pathsep)
     directory, name = os.path.split(program)
-    (found,) = await engine.find_binaries([BinaryPathRequest(binary_name=name, search_path=[directory] if directory else searched)])
-    if found.first_path is None:
-        where = "is not there" if directory else f"is not on {':'.join(searched)}"
-        raise UnikernelBuildError(f"{address}: {program}, which boots images of {library_os.name}, {where}: install it.")
-    path = found.first_path.path
+    what = f"{address}: {program}, which boots images of {library_os.name},"
+    path = await find_program(name, {"PATH": directory} if directory else variables, what, "install it")
+    searched = variables.get("PATH", os.defpath).split(os.pathsep)
     fingerprint = await probe_host(
         await host_probe(searched, environment.environment.executable_search_path_cache_scope()),
         ["files", path],

@@ -55,7 +55,6 @@ async def build_container(
     layout, archive = f"{name}.container", f"{name}.container.tar"
     settings: dict[str, Any] = {
         "tag": _tag(field_set.address.spec_path, name),
-        "user": field_set.user.value or "",
         "labels": dict(field_set.labels.value or {}),
     }
     # What only a machine has is not in it, so that changing it makes no container anew.
@@ -78,7 +77,7 @@ async def build_container(
         output_directories=[layout],
     )
     digest = (await run_step(process, origin)).output_digest
-    return BuiltLayout(digest, layout, await image_of_layout(digest, layout), archive=archive)
+    return BuiltLayout("container", digest, layout, await image_of_layout(digest, layout), archive=archive)
 
 
 def _tag(directory: str, path: str) -> str:

@@ -26,8 +26,9 @@ _NO_SHA256 = 64 * "0"
 
 @dataclass(frozen=True)
 class Destination:
-    """`repository` has the registry's address before it. `skipped` says why nothing is pushed to it."""
+    """`registry` is an address, which `repository` has before it. `skipped` says why nothing is pushed to it."""
 
+    registry: str
     repository: str
     tags: tuple[str, ...]
     skipped: str = ""
@@ -80,7 +81,7 @@ def _destination(
             check_tags([tag + CONTAINER_SUFFIX])
         tags.append(tag)
     skipped = f"by `skip_push` of the registry {registry.alias or registry.address}" if registry.skip_push else ""
-    return Destination(repository, tuple(dict.fromkeys(tags)), skipped)
+    return Destination(registry.address, repository, tuple(dict.fromkeys(tags)), skipped)
 
 
 def _format(text: str, context: InterpolationContext, field_set: UnikernelImageFieldSet, origin: str) -> str:

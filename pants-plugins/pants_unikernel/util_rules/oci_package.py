@@ -12,7 +12,7 @@ from pants.engine.unions import UnionRule
 from pants.util.logging import LogLevel
 
 from pants_unikernel import engine
-from pants_unikernel.image_types import BuiltLayout, OciPackageRequest
+from pants_unikernel.image_types import BuiltLayout, BuiltLayouts, OciPackageRequest
 from pants_unikernel.subsystems.toolkit import Toolkit, toolkit_process
 from pants_unikernel.util_rules.failures import run_step
 from pants_unikernel.util_rules.image import image_of_layout
@@ -22,13 +22,13 @@ _SETTINGS = "package.json"
 
 
 @rule(desc="Make an OCI package of a unikernel image", level=LogLevel.DEBUG)
-async def build_oci_package(request: OciPackageRequest, library_oses: LibraryOsTargets, toolkit: Toolkit) -> BuiltLayout:
+async def build_oci_package(request: OciPackageRequest, library_oses: LibraryOsTargets, toolkit: Toolkit) -> BuiltLayouts:
     field_set, image = request.field_set, request.image
     origin = str(field_set.address)
     library_os = (await describe_library_os(field_set, library_oses)).description
     name = posixpath.splitext(image.path)[0]
-    layout, kraftkit = f"{name}.oci", f"{name}.kraftkit"
-    has_kraftkit = library_os.kraftkit is not None
+    formats = ["oci", "kraftkit"] if library_os.kraftkit is not None else ["oci"]
+    paths = {kind: f"{name}.{kind}" for kind in formats}
     settings = FileContent(_SETTINGS, json.dumps({"labels": dict(field_set.labels.value or {})}, sort_keys=True).encode())
     process = await toolkit_process(
         toolkit,
@@ -36,17 +36,17 @@ async def build_oci_package(request: OciPackageRequest, library_oses: LibraryOsT
             "oci-package",
             f"--image={image.path}",
             f"--settings={_SETTINGS}",
-            f"--layout={layout}",
-            *([f"--kraftkit={kraftkit}"] if has_kraftkit else []),
+            f"--layout={paths['oci']}",
+            *([f"--kraftkit={paths['kraftkit']}"] if "kraftkit" in paths else []),
         ],
         description=f"Make an OCI package of {origin}",
         input_digest=await engine.merge_digests(
             [await engine.part_of(image.digest, [image.path]), await engine.create_digest([settings])]
         ),
-        output_directories=[layout, *([kraftkit] if has_kraftkit else [])],
+        output_directories=paths.values(),
     )
     digest = (await run_step(process, origin)).output_digest
-    return BuiltLayout(digest, layout, await image_of_layout(digest, layout), kraftkit=kraftkit if has_kraftkit else "")
+    return BuiltLayouts([BuiltLayout(kind, digest, path, await image_of_layout(digest, path)) for kind, path in paths.items()])
 
 
 def rules() -> Iterable[Rule | UnionRule]:

@@ -14,7 +14,6 @@ from pants.backend.python.subsystems.setup import PythonSetup
 from pants.backend.python.util_rules.interpreter_constraints import InterpreterConstraints
 from pants.core.goals.package import BuiltPackage
 from pants.core.target_types import FileSourceField, ResourceSourceField
-from pants.core.util_rules.system_binaries import BinaryPathRequest
 from pants.engine.addresses import Address, UnparsedAddressInputs
 from pants.engine.env_vars import EnvironmentVarsRequest
 from pants.engine.fs import Digest, FileContent, FileEntry
@@ -26,6 +25,7 @@ from pants_unikernel.image_types import TestsInImage, UnikernelImageFieldSet
 from pants_unikernel.subsystems.toolkit import Toolkit, toolkit_process
 from pants_unikernel.target_types import UnikernelImageAppField, UnikernelImageFilesField
 from pants_unikernel.util_rules.failures import UnikernelBuildError, run_step
+from pants_unikernel.util_rules.lookup import find_one_target, find_program
 from pants_unikernel.util_rules.toolchain import LinkToolchain
 from unikernel.rootfs.files import PlacedFile, to_json
 from unikernel.rootfs.layer import LayerIndex
@@ -128,12 +128,7 @@ async def place_layers(layers: Iterable[RootfsLayer]) -> PlacedLayers:
 
 async def package_app(field: UnikernelImageAppField, python_setup: PythonSetup) -> PackagedApp:
     """Packages the `app` by the rules that know how. Raises UnikernelBuildError for what cannot be packaged."""
-    targets = await engine.find_targets(field.to_unparsed_address_inputs())
-    if len(targets) != 1:
-        raise UnikernelBuildError(
-            f"{field.address}: the `app` field names {field.value}, which stands for {len(targets)} targets; name one of them."
-        )
-    return await package_app_target(targets[0], field.address, field.alias, python_setup)
+    return await package_app_target(await find_one_target(field), field.address, field.alias, python_setup)
 
 
 async def package_app_target(target: Target, owner: Address, field: str, python_setup: PythonSetup) -> PackagedApp:
@@ -225,13 +220,11 @@ async def docker_image_layer(
 ) -> RootfsLayer:
     """All files of an image that a Docker engine has. It is asked again only for another image."""
     environment = await engine.environment_variables(EnvironmentVarsRequest(_DOCKER_ENVIRONMENT))
-    path = environment.get("PATH", os.defpath)
-    (docker,) = await engine.find_binaries([BinaryPathRequest(binary_name="docker", search_path=path.split(os.pathsep))])
-    if docker.first_path is None:
-        raise UnikernelBuildError(f"{origin}: docker, whose engine has the image of {app.target.address}, is not on {path}.")
+    what = f"{origin}: docker, whose engine has the image of {app.target.address},"
+    docker = await find_program("docker", environment, what)
     argv = [
         "docker-image-layer",
-        f"--docker={docker.first_path.path}",
+        f"--docker={docker}",
         f"--image-id={app.docker_image}",
         f"--name={app.target.address}",
     ]

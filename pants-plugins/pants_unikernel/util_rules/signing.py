@@ -12,6 +12,7 @@ import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Callable
 
@@ -226,6 +227,11 @@ class Statement:
     manifest: bytes
     sboms: Mapping[str, bytes]
 
+    @cached_property
+    def sbom_predicates(self) -> dict[str, Mapping[str, Any]]:
+        """By predicate types."""
+        return {SBOM_TYPES[kind]: json.loads(sbom) for kind, sbom in self.sboms.items()}
+
 
 async def statement_of(field_set: PackageFieldSet, image: BuiltImage, signer: ImageSigner) -> Statement:
     manifest = await engine.file_content(image.digest, manifest_path(image.path))
@@ -278,8 +284,7 @@ def package_predicates(statement: Statement, image: BuiltImage) -> dict[str, Map
     """What is said of a package with the image in it, by predicate types."""
     artifact = Artifact(os.path.basename(image.path), image.sha256)
     build = dataclasses.replace(statement.build, inputs=[*statement.build.inputs, artifact])
-    sboms = {SBOM_TYPES[kind]: json.loads(sbom) for kind, sbom in statement.sboms.items()}
-    return {PREDICATE_TYPE: provenance_predicate(build), **sboms}
+    return {PREDICATE_TYPE: provenance_predicate(build), **statement.sbom_predicates}
 
 
 def container_predicates(statement: Statement) -> dict[str, Mapping[str, Any]]:

@@ -12,12 +12,11 @@ from unikernel.errors import UnikernelError
 from unikernel.image.accounts import find_account
 from unikernel.image.limits import check_kinds, check_needs
 from unikernel.image.manifest_pb2 import Layer, Network, Start
-from unikernel.image.spec import ImageSpec, Port
+from unikernel.image.spec import USUAL_PATH, ImageSpec, Port
 from unikernel.rootfs.base import build_base_layer
 from unikernel.rootfs.layer import Layer as RootfsLayer
 from unikernel.rootfs.layer import LayerIndex
 
-USUAL_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _ENVIRONMENT = {"HOME": "/", "PATH": USUAL_PATH}
 
 

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 import posixpath
 import re
-import shutil
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from unikernel.blocks import HashingWriter, copy_bytes
 from unikernel.errors import UnikernelError
 from unikernel.rootfs.layer import readable
 from unikernel.rootfs.merge import MergedEntry, MergedRootfs
 
-_BLOCK = 1 << 20
 _DIGEST = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")
 
 
@@ -73,7 +71,7 @@ def copy_file(rootfs: MergedRootfs, path: str, output: BinaryIO) -> None:
     entry = rootfs.entries.get(_find(rootfs, path))
     if entry is None or not stat.S_ISREG(entry.mode):
         raise UnikernelError(f"{path} is a directory: name one to write it to, with --output.")
-    shutil.copyfileobj(entry.open(), output, _BLOCK)
+    copy_bytes(entry.open(), output, entry.size)
 
 
 def extract(rootfs: MergedRootfs, path: str, destination: Path) -> int:
@@ -119,19 +117,13 @@ def changed_files(one: MergedRootfs, other: MergedRootfs) -> Iterator[Change]:
     """By path. Files are compared by mode, owner, target and content."""
     for path in sorted({*one.entries, *other.entries}):
         before, after = one.entries.get(path), other.entries.get(path)
-        if before is None or after is None or not _same(before, after):
-            told = [_told(before), _told(after)]
-            if told[0] == told[1]:
-                told = [f"{text}, SHA-256 {_sha256(entry)[:12]}" for text, entry in zip(told, (before, after)) if entry is not None]
-            yield Change(readable(path), *told)
-
-
-def _same(one: MergedEntry, other: MergedEntry) -> bool:
-    if (one.mode, one.owner, one.target) != (other.mode, other.owner, other.target):
-        return False
-    if not stat.S_ISREG(one.mode):
-        return True
-    return one.size == other.size and _sha256(one) == _sha256(other)
+        told = [_told(before), _told(after)]
+        if told[0] == told[1] and before is not None and after is not None:
+            digests = [_sha256(entry) for entry in (before, after)]
+            if before.mode == after.mode and digests[0] == digests[1]:
+                continue
+            told = [f"{text}, SHA-256 {digest[:12]}" for text, digest in zip(told, digests)]
+        yield Change(readable(path), *told)
 
 
 def _told(entry: MergedEntry | None) -> str:
@@ -145,11 +137,9 @@ def _told(entry: MergedEntry | None) -> str:
 
 
 def _sha256(entry: MergedEntry) -> str:
-    digest = hashlib.sha256()
-    stream = entry.open()
-    for block in iter(lambda: stream.read(_BLOCK), b""):
-        digest.update(block)
-    return digest.hexdigest()
+    hashing = HashingWriter()
+    copy_bytes(entry.open(), hashing, entry.size)
+    return hashing.sha256.hexdigest()
 
 
 def changed_fields(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> Iterator[Change]:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import stat
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from unikernel.image.pack import Packer, pack_image
 from unikernel.image.spec import ImageSpec
 from unikernel.library_os import find_library_os
 from unikernel.rootfs.layer import Layer, LayerIndex
+from unikernel.rootfs.merge import MergedEntry, MergedRootfs
 from unikernel.testing.images import small_kit
 from unikernel.testing.programs import tiny_program
 
@@ -141,6 +143,19 @@ def test_differences_of_files_and_manifests(tmp_path: Path) -> None:
     )
     assert changed == [Change("a", "1", "2"), Change("l.y.v", "", "3")]
     assert Change("sha256", "0" * 64, "").to_text() == f"- sha256  {'0' * 12}"
+
+
+def test_links_that_look_the_same_are_told_apart_by_digest() -> None:
+    """People see the start of a long target only."""
+
+    def link(target: str) -> MergedRootfs:
+        content = target.encode()
+        return MergedRootfs({"/link": MergedEntry(stat.S_IFLNK | 0o777, len(content), 0, io.BytesIO(content), "files", target)})
+
+    one, other = link("/" + 200 * "a"), link("/" + 200 * "a" + "b")
+    (change,) = changed_files(one, other)
+    assert change.before.startswith("link to /aaa") and ", SHA-256 " in change.before and change.before != change.after
+    assert list(changed_files(one, one)) == []
 
 
 def test_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

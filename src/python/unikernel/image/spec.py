@@ -11,6 +11,8 @@ from typing import Any
 
 from unikernel.errors import UnikernelError
 
+# What a program gets that is told no PATH: by our PID 1, and by Docker (oci.DefaultPathEnv).
+USUAL_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 NETWORK_MODES = ("dhcp", "static", "none")
 PROTOCOLS = ("tcp", "udp")
 # sethostname(2)

@@ -6,23 +6,30 @@ inputs give the same bytes.
 
 from __future__ import annotations
 
-import gzip
 import io
 import json
 import posixpath
 import stat
-import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
-from unikernel.blocks import HashingWriter
 from unikernel.errors import UnikernelError
 from unikernel.image.manifest_pb2 import Start
 from unikernel.image.spec import ImageSpec
-from unikernel.oci.layout import ARCHITECTURES, CONFIG, LAYER, MANIFEST, REFERENCE, Descriptor, Layout, canonical_json
-from unikernel.rootfs.cpio import MODIFICATION_TIME
+from unikernel.oci.layer import Member, tar_member, write_archive
+from unikernel.oci.layout import (
+    ARCHITECTURES,
+    CONFIG,
+    LAYER,
+    MANIFEST,
+    REFERENCE,
+    Descriptor,
+    Layout,
+    canonical_json,
+    manifest_document,
+)
 from unikernel.rootfs.merge import MergedEntry, MergedRootfs
 
 # What changes seldom comes first: its layers are shared, unpacked, by images that differ in the others.
@@ -68,13 +75,7 @@ def write_container(rootfs: MergedRootfs, start: Start, settings: ContainerSetti
         layers.append(layout.add_file(archive, LAYER))
         history.append({"created": CREATED, "created_by": f"unikernel: {name}"})
     config = layout.add_document(_config(start, settings, diff_ids, history), CONFIG)
-    manifest = {
-        "schemaVersion": 2,
-        "mediaType": MANIFEST,
-        "config": config.to_document(),
-        "layers": [layer.to_document() for layer in layers],
-    }
-    descriptor = layout.add_document(manifest, MANIFEST)
+    descriptor = layout.add_document(manifest_document(config.to_document(), layers), MANIFEST)
     platform = {"architecture": ARCHITECTURES[settings.architecture], "os": "linux"}
     layout.write_index([{**descriptor.to_document(), "platform": platform, "annotations": {REFERENCE: "latest"}}])
     return descriptor
@@ -124,29 +125,13 @@ def _entries_of(rootfs: MergedRootfs, layer: str) -> dict[str, MergedEntry]:
 
 
 def write_layer(entries: Mapping[str, MergedEntry], path: Path) -> str:
-    """Writes the entries as a compressed tar archive; returns the digest of the archive before compression ("sha256:" and hex)."""
-    with path.open("wb") as stream, gzip.GzipFile(filename="", mode="wb", fileobj=stream, compresslevel=6, mtime=0) as compressed:
-        hashing = HashingWriter(compressed)
-        with tarfile.open(fileobj=cast(IO[bytes], hashing), mode="w|", format=tarfile.PAX_FORMAT, encoding="utf-8") as archive:
-            for name, entry in entries.items():
-                _add(archive, name[1:], entry)
-    return f"sha256:{hashing.sha256.hexdigest()}"
+    """Writes the entries compressed, as `write_archive` does."""
+    return write_archive((_member(name, entry) for name, entry in entries.items()), path, compressed=True)
 
 
-def _add(archive: tarfile.TarFile, name: str, entry: MergedEntry) -> None:
-    member = tarfile.TarInfo(name)
-    member.mode = stat.S_IMODE(entry.mode)
-    member.mtime = MODIFICATION_TIME
-    member.uid, member.gid = entry.owner
-    if stat.S_ISDIR(entry.mode):
-        member.type = tarfile.DIRTYPE
-        archive.addfile(member)
-    elif entry.target is not None:
-        member.type, member.linkname = tarfile.SYMTYPE, entry.target
-        archive.addfile(member)
-    else:
-        member.size = entry.size
-        archive.addfile(member, cast(IO[bytes], entry.open()))
+def _member(path: str, entry: MergedEntry) -> Member:
+    member = tar_member(path[1:], entry.mode, size=entry.size, target=entry.target, owner=entry.owner)
+    return member, entry.open() if member.isfile() else None
 
 
 # --- an archive that `docker load` takes --------------------------------------------------------------------------
@@ -162,28 +147,18 @@ def write_docker_archive(root: Path, manifest: Descriptor, tag: str, path: Path)
             "Layers": [_blob(layer) for layer in document["layers"]],
         }
     ]
-    with path.open("wb") as stream, tarfile.open(fileobj=stream, mode="w|", format=tarfile.PAX_FORMAT) as archive:
-        for file in sorted(root.rglob("*")):
-            name = str(file.relative_to(root))
-            if file.is_dir():
-                archive.addfile(_member(name))
-                continue
-            with file.open("rb") as content_stream:
-                archive.addfile(_member(name, file.stat().st_size), content_stream)
-        content = canonical_json(description)
-        archive.addfile(_member("manifest.json", len(content)), io.BytesIO(content))
+    write_archive(_docker_members(root, canonical_json(description)), path, compressed=False)
 
 
-def _member(name: str, size: int | None = None) -> tarfile.TarInfo:
-    """A file of that size, or a directory without one."""
-    member = tarfile.TarInfo(name)
-    member.mtime = MODIFICATION_TIME
-    member.mode = 0o755 if size is None else 0o644
-    if size is None:
-        member.type = tarfile.DIRTYPE
-    else:
-        member.size = size
-    return member
+def _docker_members(root: Path, description: bytes) -> Iterator[Member]:
+    for file in sorted(root.rglob("*")):
+        name = str(file.relative_to(root))
+        if file.is_dir():
+            yield tar_member(name, stat.S_IFDIR | 0o755), None
+            continue
+        with file.open("rb") as content:
+            yield tar_member(name, stat.S_IFREG | 0o644, size=file.stat().st_size), content
+    yield tar_member("manifest.json", stat.S_IFREG | 0o644, size=len(description)), io.BytesIO(description)
 
 
 def _blob(descriptor: Mapping[str, Any]) -> str:

@@ -17,6 +17,7 @@ from typing import Any, Callable
 
 from unikernel.errors import UnikernelError
 from unikernel.oci.contents import ATTESTATIONS, REFERRERS, SIGNATURES, Companion, Image, LayoutContents
+from unikernel.oci.cosign import SIGNATURE, signatures_config
 from unikernel.oci.credentials import find_credentials
 from unikernel.oci.layout import CONFIG, INDEX, MANIFEST, Descriptor, canonical_json
 from unikernel.oci.registry import Manifest, RefusedError, RegistryClient
@@ -26,10 +27,6 @@ from unikernel.oci.skopeo import Skopeo
 # Of two that publish at once, one may write over what the other has merged: both look again.
 _ATTEMPTS = 5
 _KINDS = {SIGNATURES: "signatures", ATTESTATIONS: "attestations", REFERRERS: "referrers"}
-# What tells signatures over the same payload from each other.
-_SIGNATURE = "dev.cosignproject.cosign/signature"
-# cosign's own time for what has none.
-_NO_TIME = "0001-01-01T00:00:00Z"
 
 
 @dataclass(frozen=True)
@@ -199,7 +196,7 @@ class _Publisher:
                 path.symlink_to(self._contents.path(blob).resolve())
         if merged["mediaType"] == INDEX:
             return _add_blob(blobs, canonical_json(merged), INDEX)
-        config = _add_blob(blobs, canonical_json(_signatures_config(merged["layers"])), CONFIG)
+        config = _add_blob(blobs, canonical_json(signatures_config([layer["digest"] for layer in merged["layers"]])), CONFIG)
         return _add_blob(blobs, canonical_json({**merged, "config": config.to_document()}), MANIFEST)
 
     def _set_companion(self, companion: Companion, descriptor: Descriptor, blobs: Path) -> None:
@@ -257,19 +254,8 @@ def _with_signatures(theirs: Mapping[str, Any], ours: Sequence[Mapping[str, Any]
 
 
 def _signature(layer: Mapping[str, Any]) -> tuple[str, str]:
-    return (layer["digest"], (layer.get("annotations") or {}).get(_SIGNATURE, ""))
-
-
-def _signatures_config(layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """As cosign writes it: signatures are layers that are not compressed."""
-    return {
-        "architecture": "",
-        "config": {},
-        "created": _NO_TIME,
-        "history": [{"created": _NO_TIME} for _ in layers],
-        "os": "",
-        "rootfs": {"type": "layers", "diff_ids": [layer["digest"] for layer in layers]},
-    }
+    """What tells signatures from each other: those over the same payload have one digest."""
+    return (layer["digest"], (layer.get("annotations") or {}).get(SIGNATURE, ""))
 
 
 def _with_referrers(theirs: Mapping[str, Any], ours: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from unikernel.errors import UnikernelError
 from unikernel.oci.credentials import Credentials
-from unikernel.oci.layout import REFERENCE, Descriptor, canonical_json
+from unikernel.oci.layout import OCI_LAYOUT, REFERENCE, Descriptor, canonical_json
 from unikernel.oci.registry import RETRIES, hide
 from unikernel.oci.repository import Repository
 
@@ -102,7 +102,7 @@ def _memory_file(name: str, content: bytes) -> int:
 
 
 def _write_view(directory: Path, descriptor: Descriptor, blobs: Path) -> None:
-    (directory / "oci-layout").write_bytes(canonical_json({"imageLayoutVersion": "1.0.0"}))
+    (directory / "oci-layout").write_bytes(OCI_LAYOUT)
     (directory / "blobs").symlink_to(blobs.resolve())
     entry = {**descriptor.to_document(), "annotations": {REFERENCE: "image"}}
     (directory / "index.json").write_bytes(canonical_json({"schemaVersion": 2, "manifests": [entry]}))

@@ -17,9 +17,9 @@ from typing import Any
 from unikernel.digests import file_sha256
 from unikernel.errors import UnikernelError
 from unikernel.image.attachment import ROOTFS_SECTION, read_section, read_trailer, without_sections
-from unikernel.image.layers import USUAL_PATH
 from unikernel.image.manifest import read_manifest
 from unikernel.image.manifest_pb2 import Manifest
+from unikernel.image.spec import USUAL_PATH
 from unikernel.library_os import library_os_of
 from unikernel.library_os.command_line import quoted_words
 from unikernel.library_os.description import LibraryOs
@@ -28,26 +28,29 @@ from unikernel.oci.layer import LayerFile, write_files_layer
 from unikernel.oci.layout import (
     ARCHITECTURES,
     CONFIG,
+    DISK_DIRECTORY,
+    IMAGE_PATH,
+    IMAGE_SHA256,
     INDEX,
     LAYER,
     MANIFEST,
+    MEMORY,
     REFERENCE,
     UNCOMPRESSED_LAYER,
     Descriptor,
     Layout,
+    index_document,
+    manifest_document,
 )
 
 # urunc: pkg/unikontainers/config.go.
 _URUNC = "com.urunc.unikernel."
 _URUNC_FILE = "/urunc.json"
-# KubeVirt: a containerDisk is one file below /disk, and the hypervisor's user (qemu) reads it.
-_DISK_DIRECTORY = "/disk"
+# KubeVirt: the hypervisor's user (qemu) reads a containerDisk.
 _DISK_OWNER = (107, 107)
 _DIRECTORY = "/unikernel"
 # KraftKit: oci/wellknown.go, oci/annotations.go.
 _KRAFT_KERNEL, _KRAFT_INITRD = "/unikraft/bin/kernel", "/unikraft/bin/initrd"
-# Ours: the image's digest, the memory that it is to be run with (bytes), and where in the layer what boots is.
-IMAGE_SHA256, MEMORY, PATH = "unikernel.image.sha256", "unikernel.memory", "unikernel.path"
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ def write_package(image: Path, settings: PackageSettings, root: Path, scratch: P
     with image.open("rb") as stream:
         is_disk = read_trailer(stream) is not None
     if is_disk:
-        path = f"{_DISK_DIRECTORY}/{image.name}"
+        path = f"{DISK_DIRECTORY}/{image.name}"
         files, facts = [LayerFile(path, image, 0o444, _DISK_OWNER)], _Facts(path)
     else:
         files, facts = _files_for_urunc(image, manifest, library_os_of(manifest), scratch)
@@ -87,7 +90,7 @@ def write_package(image: Path, settings: PackageSettings, root: Path, scratch: P
         "org.opencontainers.image.title": manifest.name,
         IMAGE_SHA256: file_sha256(image),
         MEMORY: str(manifest.memory_bytes),
-        PATH: facts.path,
+        IMAGE_PATH: facts.path,
         **facts.annotations,
     }
     layout = Layout(root)
@@ -107,13 +110,9 @@ def write_package(image: Path, settings: PackageSettings, root: Path, scratch: P
         },
         "rootfs": {"type": "layers", "diff_ids": [diff_id]},
     }
-    document = {
-        "schemaVersion": 2,
-        "mediaType": MANIFEST,
-        "config": layout.add_document(config, CONFIG).to_document(),
-        "layers": [layout.add_file(archive, LAYER).to_document()],
-        "annotations": annotations,
-    }
+    document = manifest_document(
+        layout.add_document(config, CONFIG).to_document(), [layout.add_file(archive, LAYER)], annotations=annotations
+    )
     descriptor = layout.add_document(document, MANIFEST)
     layout.write_index([{**descriptor.to_document(), "annotations": {REFERENCE: "latest"}}])
     return descriptor
@@ -221,19 +220,16 @@ def write_kraftkit_package(image: Path, settings: PackageSettings, root: Path, s
         },
         "rootfs": {"type": "layers", "diff_ids": diff_ids},
     }
-    document = {
-        "schemaVersion": 2,
-        "mediaType": MANIFEST,
-        "config": {**layout.add_document(config, CONFIG).to_document(), "platform": platform},
-        "layers": [layer.to_document() for layer in layers],
-        "annotations": {
+    document = manifest_document(
+        {**layout.add_document(config, CONFIG).to_document(), "platform": platform},
+        layers,
+        annotations={
             "org.unikraft.image.name": manifest.name,
             "org.unikraft.kernel.version": manifest.library_os.version,
             IMAGE_SHA256: file_sha256(image),
         },
-    }
+    )
     inner = layout.add_document(document, MANIFEST)
-    index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [{**inner.to_document(), "platform": platform}]}
-    descriptor = layout.add_document(index, INDEX)
+    descriptor = layout.add_document(index_document([{**inner.to_document(), "platform": platform}]), INDEX)
     layout.write_index([{**descriptor.to_document(), "annotations": {REFERENCE: "latest"}}])
     return descriptor

@@ -17,6 +17,7 @@ from pathlib import Path
 from unikernel.blocks import copy_bytes
 from unikernel.elf import ELF_MAGIC, ElfFacts, ElfKind, read_elf
 from unikernel.errors import UnikernelError
+from unikernel.image.spec import USUAL_PATH
 from unikernel.library_os.requirements import app_kind
 from unikernel.oci.layout import ARCHITECTURES
 from unikernel.rootfs.docker_archive import ImageConfig, SavedImage, read_image, uncompressed
@@ -33,8 +34,6 @@ from unikernel.rootfs.libraries import (
 from unikernel.rootfs.needs import Need, program_needs
 from unikernel.sbom.component import Component, ComponentKind
 
-# Docker's own for a container without one (oci.DefaultPathEnv).
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # Docker mounts its own there. Here they are the base layer's and PID 1's.
 _MADE_AT_START = ("/dev", "/proc", "/sys", "/etc/hostname", "/etc/hosts", "/etc/resolv.conf", "/.dockerenv")
 _PID_1 = "/.unikernel"
@@ -227,7 +226,7 @@ class _Starting:
         if "/" in word:
             candidates = [word]
         else:
-            path = self._config.environment.get("PATH", _PATH)
+            path = self._config.environment.get("PATH", USUAL_PATH)
             candidates = [posixpath.join(directory, word) for directory in path.split(":")]
         found = None
         for candidate in candidates:

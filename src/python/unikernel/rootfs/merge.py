@@ -47,27 +47,15 @@ class MergedRootfs:
 
     def resolve(self, path: str) -> str:
         """The path of the file that `path` leads to. Raises UnikernelError when there is none."""
-        for _ in range(_MOST_LINKS):
-            path = _through_links(self.entries, path)
-            entry = self.entries.get(path)
-            if entry is None or not stat.S_ISREG(entry.mode) and entry.target is None:
-                break
-            if entry.target is None:
-                return path
-            path = posixpath.normpath(posixpath.join(posixpath.dirname(path), entry.target))
-        raise UnikernelError(f"{path} is no file of the root file system.")
+        path, entry = _follow(self.entries, path)
+        if entry is None or not stat.S_ISREG(entry.mode):
+            raise UnikernelError(f"{path} is no file of the root file system.")
+        return path
 
     def locate(self, path: str) -> str | None:
         """The path that `path`, of a file or directory, leads to through links; None when it leads nowhere."""
-        for _ in range(_MOST_LINKS):
-            path = _through_links(self.entries, path)
-            entry = self.entries.get(path)
-            if entry is None:
-                return "/" if path == "/" else None
-            if entry.target is None:
-                return path
-            path = posixpath.normpath(posixpath.join(posixpath.dirname(path), entry.target))
-        return None
+        path, entry = _follow(self.entries, path)
+        return path if path == "/" or entry is not None else None
 
     def write_cpio(self, path: Path) -> None:
         """An archive as other readers than Linux's expect it: nothing is padded to pages."""
@@ -139,17 +127,10 @@ def _stays(entries: dict[str, MergedEntry], path: str, there: MergedEntry, entry
     """
     if stat.S_ISDIR(there.mode):
         return there.owner != ROOT and entry.owner == ROOT
-    return there.target is not None and _leads_to_directory(entries, path)
-
-
-def _leads_to_directory(entries: dict[str, MergedEntry], path: str) -> bool:
-    for _ in range(_MOST_LINKS):
-        path = _through_links(entries, path)
-        entry = entries.get(path)
-        if entry is None or entry.target is None:
-            return path == "/" or entry is not None and stat.S_ISDIR(entry.mode)
-        path = posixpath.normpath(posixpath.join(posixpath.dirname(path), entry.target))
-    return False
+    if there.target is None:
+        return False
+    path, found = _follow(entries, path)
+    return path == "/" or (found is not None and stat.S_ISDIR(found.mode))
 
 
 def _check_kind(entries: dict[str, MergedEntry], mode: int, path: str, layer: str) -> None:
@@ -158,6 +139,17 @@ def _check_kind(entries: dict[str, MergedEntry], mode: int, path: str, layer: st
         return
     if any(other.startswith(f"{path}/") for other in entries):
         raise UnikernelError(f"{path} is no directory in the {layer} layer, and one in a layer below it: they do not go together.")
+
+
+def _follow(entries: dict[str, MergedEntry], path: str) -> tuple[str, MergedEntry | None]:
+    """Where `path` leads to, and what is there, which is no link: None where there is nothing, or links lead to each other."""
+    for _ in range(_MOST_LINKS):
+        path = _through_links(entries, path)
+        entry = entries.get(path)
+        if entry is None or entry.target is None:
+            return path, entry
+        path = posixpath.normpath(posixpath.join(posixpath.dirname(path), entry.target))
+    return path, None
 
 
 def _through_links(entries: dict[str, MergedEntry], path: str) -> str:

@@ -11,25 +11,32 @@ They are an OCI layout of their own, beside that of the image, with three names 
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Callable, Optional
 
-from unikernel.oci.layout import CONFIG, EMPTY, INDEX, MANIFEST, REFERENCE, Descriptor, canonical_json
+from unikernel.oci.cosign import ENVELOPE, SIGNATURE, SIMPLE_SIGNING, signatures_config
+from unikernel.oci.layout import (
+    CONFIG,
+    EMPTY,
+    INDEX,
+    MANIFEST,
+    REFERENCE,
+    Descriptor,
+    MemoryLayout,
+    canonical_json,
+    index_document,
+    manifest_document,
+)
 from unikernel.signing.attestation import PAYLOAD_TYPE, Attestation, sign_attestation
 from unikernel.signing.bundle import MEDIA_TYPE as BUNDLE
 from unikernel.signing.documents import serialize_line
 from unikernel.signing.keys import Message, PublicKey
 from unikernel.signing.signer import Signer
 
-_SIMPLE_SIGNING = "application/vnd.dev.cosign.simplesigning.v1+json"
-_ENVELOPE = "application/vnd.dsse.envelope.v1+json"
-_SIGNATURE = "dev.cosignproject.cosign/signature"
 # What cosign 3 attests of an image that it signs.
 _SIGN_PREDICATE = "https://sigstore.dev/cosign/sign/v1"
-_CREATED = "0001-01-01T00:00:00Z"
 
 ReadFile = Callable[[str], Optional[bytes]]
 
@@ -55,20 +62,26 @@ def sign_in_registry(signed: SignedImage, signer: Signer, previous: ReadFile) ->
     the same content by the same key are used again, and nothing is signed.
     """
     signer = _Sparing(signer, [*_signatures_in(previous)])
-    layout = _Files()
+    layout = MemoryLayout()
     predicates: dict[str, Mapping[str, Any]] = {**signed.attestations, _SIGN_PREDICATE: {}}
     envelopes = {
         kind: sign_attestation(Attestation(signed.name, signed.sha256, kind, predicate), signer)
         for kind, predicate in sorted(predicates.items())
     }
-    names = {
-        f"sha256-{signed.sha256}.sig": layout.add_manifest(
-            [_signature(layout, signed, name, signer) for name in _references(signed)]
-        ),
-        f"sha256-{signed.sha256}.att": layout.add_manifest(_attestations(layout, envelopes)),
-        f"sha256-{signed.sha256}": layout.add_index(_referrers(layout, signed.image, envelopes, signer.public)),
+    # By the ending of their names.
+    companions = {
+        "": layout.add_document(index_document(_referrers(layout, signed.image, envelopes, signer.public)), INDEX),
+        ".att": _add_manifest(layout, _attestations(layout, envelopes)),
+        ".sig": _add_manifest(layout, [_signature(layout, signed, name, signer) for name in _references(signed)]),
     }
-    return layout.files({name: descriptor for name, descriptor in names.items() if descriptor is not None})
+    layout.write_index(
+        [
+            {**descriptor.to_document(), "annotations": {REFERENCE: f"sha256-{signed.sha256}{ending}"}}
+            for ending, descriptor in companions.items()
+            if descriptor is not None
+        ]
+    )
+    return layout.files
 
 
 def _references(signed: SignedImage) -> list[str]:
@@ -78,7 +91,7 @@ def _references(signed: SignedImage) -> list[str]:
 # --- cosign 1 and 2 -----------------------------------------------------------------------------------------------
 
 
-def _signature(layout: _Files, signed: SignedImage, reference: str, signer: Signer) -> Descriptor:
+def _signature(layout: MemoryLayout, signed: SignedImage, reference: str, signer: Signer) -> Descriptor:
     """containers/image, docs/containers-signature.5.md: the "simple signing" payload."""
     payload = canonical_json(
         {
@@ -91,37 +104,36 @@ def _signature(layout: _Files, signed: SignedImage, reference: str, signer: Sign
         }
     )
     signature = base64.b64encode(signer.sign(Message.of(payload))).decode()
-    return layout.add(payload, _SIMPLE_SIGNING, {_SIGNATURE: signature})
+    return layout.add_bytes(payload, SIMPLE_SIGNING, {SIGNATURE: signature})
 
 
-def _attestations(layout: _Files, envelopes: Mapping[str, bytes]) -> list[Descriptor]:
+def _attestations(layout: MemoryLayout, envelopes: Mapping[str, bytes]) -> list[Descriptor]:
     return [
-        layout.add(envelope, _ENVELOPE, {_SIGNATURE: "", "predicateType": kind})
+        layout.add_bytes(envelope, ENVELOPE, {SIGNATURE: "", "predicateType": kind})
         for kind, envelope in envelopes.items()
         if kind != _SIGN_PREDICATE
     ]
 
 
+def _add_manifest(layout: MemoryLayout, layers: Sequence[Descriptor]) -> Descriptor | None:
+    if not layers:
+        return None
+    config = layout.add_document(signatures_config([layer.digest for layer in layers]), CONFIG)
+    return layout.add_document(manifest_document(config.to_document(), layers), MANIFEST)
+
+
 # --- cosign 3 -----------------------------------------------------------------------------------------------------
 
 
-def _referrers(layout: _Files, image: Descriptor, envelopes: Mapping[str, bytes], public: PublicKey) -> list[dict[str, Any]]:
+def _referrers(layout: MemoryLayout, image: Descriptor, envelopes: Mapping[str, bytes], public: PublicKey) -> list[dict[str, Any]]:
     """Descriptors of manifests, as an index of referrers has them."""
     found = []
     for kind, envelope in envelopes.items():
-        bundle = layout.add(_bundle(envelope, public), BUNDLE)
+        bundle = layout.add_bytes(_bundle(envelope, public), BUNDLE)
         annotations = {"dev.sigstore.bundle.content": "dsse-envelope", "dev.sigstore.bundle.predicateType": kind}
+        empty = layout.add_bytes(b"{}", EMPTY).to_document()
         manifest = layout.add_document(
-            {
-                "schemaVersion": 2,
-                "mediaType": MANIFEST,
-                "artifactType": BUNDLE,
-                "config": layout.add(b"{}", EMPTY).to_document(),
-                "layers": [bundle.to_document()],
-                "subject": image.to_document(),
-                "annotations": annotations,
-            },
-            MANIFEST,
+            manifest_document(empty, [bundle], artifactType=BUNDLE, subject=image.to_document(), annotations=annotations), MANIFEST
         )
         found.append({**manifest.to_document(), "artifactType": BUNDLE, "annotations": annotations})
     return found
@@ -140,57 +152,6 @@ def _bundle(envelope: bytes, public: PublicKey) -> bytes:
             },
         }
     )
-
-
-# --- the layout ---------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class _Files:
-    """An OCI layout in memory: what is in it is small."""
-
-    _blobs: dict[str, bytes] = field(default_factory=dict)
-
-    def add(self, content: bytes, media_type: str, annotations: Mapping[str, str] | None = None) -> Descriptor:
-        descriptor = Descriptor(media_type, f"sha256:{hashlib.sha256(content).hexdigest()}", len(content), annotations or {})
-        self._blobs[descriptor.blob] = content
-        return descriptor
-
-    def add_document(self, document: Any, media_type: str) -> Descriptor:
-        return self.add(canonical_json(document), media_type)
-
-    def add_manifest(self, layers: Sequence[Descriptor]) -> Descriptor | None:
-        """Of an image whose layers are no archives, as cosign 1 and 2 make it."""
-        if not layers:
-            return None
-        config = {
-            "architecture": "",
-            "config": {},
-            "created": _CREATED,
-            "history": [{"created": _CREATED} for _ in layers],
-            "os": "",
-            "rootfs": {"type": "layers", "diff_ids": [layer.digest for layer in layers]},
-        }
-        return self.add_document(
-            {
-                "schemaVersion": 2,
-                "mediaType": MANIFEST,
-                "config": self.add_document(config, CONFIG).to_document(),
-                "layers": [layer.to_document() for layer in layers],
-            },
-            MANIFEST,
-        )
-
-    def add_index(self, manifests: Sequence[Mapping[str, Any]]) -> Descriptor:
-        return self.add_document({"schemaVersion": 2, "mediaType": INDEX, "manifests": list(manifests)}, INDEX)
-
-    def files(self, names: Mapping[str, Descriptor]) -> dict[str, bytes]:
-        entries = [{**descriptor.to_document(), "annotations": {REFERENCE: name}} for name, descriptor in sorted(names.items())]
-        return {
-            **self._blobs,
-            "oci-layout": canonical_json({"imageLayoutVersion": "1.0.0"}),
-            "index.json": canonical_json({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}),
-        }
 
 
 # --- signatures of an earlier build -------------------------------------------------------------------------------
@@ -227,7 +188,7 @@ def _signatures_in(previous: ReadFile) -> Iterator[bytes]:
         for entry in found.get("manifests", ()):
             yield from search(document(Descriptor("", entry["digest"], 0).blob))
         for layer in found.get("layers", ()):
-            annotated = layer.get("annotations", {}).get(_SIGNATURE)
+            annotated = layer.get("annotations", {}).get(SIGNATURE)
             if annotated:
                 yield base64.b64decode(annotated)
             else:

@@ -9,12 +9,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from unikernel.oci.layout import CONFIG, INDEX, MANIFEST, REFERENCE, Descriptor, Layout
-
-BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
-SIGNATURE = "application/vnd.dev.cosign.simplesigning.v1+json"
-ENVELOPE = "application/vnd.dsse.envelope.v1+json"
-_EMPTY = "application/vnd.oci.empty.v1+json"
+from unikernel.oci.cosign import ENVELOPE, SIGNATURE, SIMPLE_SIGNING
+from unikernel.oci.layout import (
+    CONFIG,
+    EMPTY,
+    INDEX,
+    MANIFEST,
+    REFERENCE,
+    Descriptor,
+    Layout,
+    index_document,
+    manifest_document,
+)
+from unikernel.signing.bundle import MEDIA_TYPE as BUNDLE
 
 
 @dataclass
@@ -34,13 +41,10 @@ class SampleLayout:
     def manifest(self, blobs: Sequence[Descriptor], config: Descriptor | None = None, **more: Any) -> Descriptor:
         """An image whose configuration is no container's, if none is given."""
         config = config or self.layout.add_bytes(b'{"kernel":"linux"}', "application/vnd.unikernel.config.v1+json")
-        layers = [blob.to_document() for blob in blobs]
-        document = {"schemaVersion": 2, "mediaType": MANIFEST, "config": config.to_document(), "layers": layers, **more}
-        return self.layout.add_document(document, MANIFEST)
+        return self.layout.add_document(manifest_document(config.to_document(), blobs, **more), MANIFEST)
 
     def index(self, manifests: Sequence[Descriptor]) -> Descriptor:
-        entries = [manifest.to_document() for manifest in manifests]
-        return self.layout.add_document({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}, INDEX)
+        return self.layout.add_document(index_document([manifest.to_document() for manifest in manifests]), INDEX)
 
     def blob(self, size: int, seed: int = 0, media_type: str = "application/vnd.unikernel.image.v1") -> Descriptor:
         """Of bytes that do not compress."""
@@ -54,9 +58,8 @@ class SampleLayout:
         """Companions of all kinds; what they say is of the form only."""
         stem = image.digest.replace(":", "-")
         payload = json.dumps({"critical": {"image": {"docker-manifest-digest": image.digest}}}).encode()
-        blob = self.layout.add_bytes(payload, SIGNATURE)
-        signed = Descriptor(SIGNATURE, blob.digest, blob.size, {"dev.cosignproject.cosign/signature": signature})
-        config = self.layout.add_document({"rootfs": {"type": "layers", "diff_ids": [blob.digest]}}, CONFIG)
+        signed = self.layout.add_bytes(payload, SIMPLE_SIGNING, {SIGNATURE: signature})
+        config = self.layout.add_document({"rootfs": {"type": "layers", "diff_ids": [signed.digest]}}, CONFIG)
         self.name(self.manifest([signed], config), f"{stem}.sig")
         envelope = self.layout.add_bytes(b'{"payload":"","signatures":[]}', ENVELOPE)
         self.name(self.manifest([envelope], config), f"{stem}.att")
@@ -64,7 +67,7 @@ class SampleLayout:
 
     def referrer(self, image: Descriptor, bundle: bytes) -> Descriptor:
         """As cosign 3 has bundles."""
-        empty = self.layout.add_bytes(b"{}", _EMPTY)
+        empty = self.layout.add_bytes(b"{}", EMPTY)
         subject = {"mediaType": image.media_type, "digest": image.digest, "size": image.size}
         return self.manifest([self.layout.add_bytes(bundle, BUNDLE)], empty, artifactType=BUNDLE, subject=subject)
 
