@@ -54,8 +54,8 @@ def test_an_image_that_is_asked_for_nothing() -> None:
     "fields, words",
     [
         ({"exit_status": 256}, "`exit_status` field in target services/web:boots is not valid: 256 is no exit status"),
-        ({"exit_status": "0"}, "`exit_status`"),
-        ({"console": "text"}, "`console`"),
+        ({"exit_status": "0"}, "'exit_status'"),
+        ({"console": "text"}, "'console'"),
         ({"console": ["("]}, "`console` field in target services/web:boots is not valid: '.' is no regular expression"),
         ({"console_not": ["("]}, "`console_not`"),
         ({"http": {"path": "/"}}, "`http` field in target services/web:boots is not valid: .* is no list"),
@@ -63,11 +63,11 @@ def test_an_image_that_is_asked_for_nothing() -> None:
         ({"http": [{"url": "/"}]}, "`http` .* 'url' is none of method, path, port"),
         ({"http": [{"body": "("}]}, "`http` .* body: '.' is no regular expression"),
         ({"tcp": [{"port": "http"}]}, "`tcp` .* port: 'http' is no port"),
-        ({"timeout": 0}, "`timeout`"),
+        ({"timeout": 0}, "'timeout'"),
         ({"memory": "lots"}, "`memory`"),
-        ({"args": "text"}, "`args`"),
+        ({"args": "text"}, "'args'"),
         ({"env": {"A=B": ""}}, "`env` .* 'A=B' is no name"),
-        ({"image": 1}, "`?'?image"),
+        ({"image": 1}, "'image'"),
     ],
 )
 def test_a_field_that_cannot_be_is_named(fields: dict[str, Any], words: str) -> None:

@@ -90,6 +90,7 @@ def build_python_tests_layer(
     index.facts["start_instead"] = {
         "program": runtime.executable,
         "arguments": [f"python{facts.series}", "-s", "-B", _RUNNER],
+        "default_arguments": [],
     }
     found = scan_elf_files(layer, index, facts.machine)
     note_tls(layer, index, found)
