@@ -26,7 +26,10 @@ _FAILING = {
 }
 _FAILING_SERVICE = {
     "http-status": ('http=[{"status": 404}]', "expected the status 404, and it is 200 OK"),
-    "http-body": ('http=[{"body": "Goodbye"}]', "expected a body that matches 'Goodbye', and its body is 'Hello from a unikernel at /"),
+    "http-body": (
+        'http=[{"body": "Goodbye"}]',
+        "expected a body that matches 'Goodbye', and its body is 'Hello from a unikernel at /",
+    ),
     "http-header": ('http=[{"headers": {"Content-Type": "json"}}]', "expected the header Content-Type to match 'json'"),
     "tcp": ('tcp=[{"send": "GET /\\r\\n\\r\\n", "receive": "^PONG"}]', "expected '^PONG', and what came is 'HTTP/1.1 405"),
     "time": ("exit_status=0, timeout=10", "expected the application to end with status 0, and it ran on for 10 seconds"),
@@ -36,6 +39,9 @@ _FAILING_SERVICE = {
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PantsProject]:
     with make_services_project(tmp_path_factory.mktemp("repository")) as project:
+        configuration = project.root / "pants.toml"
+        # It is everywhere the same.
+        configuration.write_text(configuration.read_text() + '\n[unikernel-run]\naccel = "tcg"\n')
         lines = [
             f'unikernel_test(name="{name}", image="//src/services/{service}:unikernel", {fields})'
             for service, tests in (("arguments", _FAILING), ("hello", _FAILING_SERVICE))
@@ -51,8 +57,12 @@ def _results(printed: str) -> dict[str, tuple[str, str]]:
 
 
 def test_what_the_sample_services_do_is_as_expected_and_is_not_looked_at_twice(project: PantsProject) -> None:
-    targets = [f"src/services/{name}" for name in ("arguments:arguments-and-environment", "hello:answers", "greeter:answers", "sieve:primes")]
-    # At once, and anew.
+    targets = [
+        f"src/services/{name}"
+        for name in ("arguments:arguments-and-environment", "hello:answers", "greeter:answers", "sieve:primes")
+    ]
+    project.succeed("test", *targets)
+    # All at once, and anew, though they are known.
     printed = project.succeed("test", "--force", "--report", *targets)
     assert _results(printed) == {target: ("succeeded", "") for target in targets}
     # Not shown of what succeeds.
@@ -115,13 +125,34 @@ def test_what_is_not_as_expected_is_explained_with_the_console(project: PantsPro
 @pytest.mark.parametrize(
     "fields, expected",
     [
-        ('image="//src/services/hello:unikernel", http=[{"port": 22}]', "The `http` field in target refused:refused is not valid: 22 is none of the image's TCP ports: 8080."),
-        ('image="//src/services/arguments:unikernel", http=[{}]', "The `http` field in target refused:refused is not valid: the image has no network."),
-        ('image="//src/services/hello:unikernel", console=["("]', "The `console` field in target refused:refused is not valid: '(' is no regular expression"),
-        ('image="//src/services/hello:unikernel", http=[{"url": "/"}]', "The `http` field in target refused:refused is not valid: 'url' is none of method, path"),
-        ('image="//src/services/hello:unikernel", memory="1M"', "The `memory` field in target refused:refused is not valid: it is 1M, and linux needs 16M at least."),
-        ('image="//src/services/hello:hello"', "The `image` field in target refused:refused is not valid: src/services/hello:hello is a `cc_binary`; name a `unikernel_image`."),
-        ('image=":unikraft", exit_status=0', "The `exit_status` field in target refused:refused is not valid: unikraft has no way to say how its application ended"),
+        (
+            'image="//src/services/hello:unikernel", http=[{"port": 22}]',
+            "The `http` field in target refused:refused is not valid: 22 is none of the image's TCP ports: 8080.",
+        ),
+        (
+            'image="//src/services/arguments:unikernel", http=[{}]',
+            "The `http` field in target refused:refused is not valid: the image has no network.",
+        ),
+        (
+            'image="//src/services/hello:unikernel", console=["("]',
+            "The `console` field in target refused:refused is not valid: '(' is no regular expression",
+        ),
+        (
+            'image="//src/services/hello:unikernel", http=[{"url": "/"}]',
+            "The `http` field in target refused:refused is not valid: 'url' is none of method, path",
+        ),
+        (
+            'image="//src/services/hello:unikernel", memory="1M"',
+            "The `memory` field in target refused:refused is not valid: it is 1M, and linux needs 16M at least.",
+        ),
+        (
+            'image="//src/services/hello:hello"',
+            "The `image` field in target refused:refused is not valid: src/services/hello:hello is a `cc_binary`; name a `unikernel_image`.",
+        ),
+        (
+            'image=":unikraft", exit_status=0',
+            "The `exit_status` field in target refused:refused is not valid: unikraft has no way to say how its application ended",
+        ),
     ],
 )
 def test_what_cannot_be_expected_is_refused_before_anything_is_built(project: PantsProject, fields: str, expected: str) -> None:

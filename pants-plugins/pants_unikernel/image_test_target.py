@@ -169,7 +169,7 @@ class UnikernelTestTimeoutField(TestTimeoutField):
 
 class UnikernelTestMemoryField(StringField):
     alias = "memory"
-    help = "The memory that the image is booted with, such as `\"96M\"`. Without it, the image's own."
+    help = 'The memory that the image is booted with, such as `"96M"`. Without it, the image\'s own.'
 
     @classmethod
     def compute_value(cls, raw_value: str | None, address: Address) -> str | None:

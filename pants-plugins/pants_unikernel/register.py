@@ -17,7 +17,13 @@ from pants_unikernel.util_rules import toolchain
 
 
 def target_types() -> Iterable[type[Target]]:
-    return (*cc.target_types(), *deployment_target.target_types(), *image_test_target.target_types(), *library_os_target.target_types(), UnikernelImageTarget)
+    return (
+        *cc.target_types(),
+        *deployment_target.target_types(),
+        *image_test_target.target_types(),
+        *library_os_target.target_types(),
+        UnikernelImageTarget,
+    )
 
 
 def rules() -> Iterable[Rule | UnionRule]:

@@ -168,7 +168,9 @@ async def _knows_ports(image: UnikernelImageFieldSet) -> bool:
     return not (await find_one_target(image.app)).has_field(DockerImageSourceField)
 
 
-async def _checked(expectations: Expectations, address: Address, image: UnikernelImageFieldSet, library_os: LibraryOs) -> Expectations:
+async def _checked(
+    expectations: Expectations, address: Address, image: UnikernelImageFieldSet, library_os: LibraryOs
+) -> Expectations:
     """Before anything is built. Raises InvalidFieldException for what such an image cannot be asked."""
     ports = image.ports.ports if await _knows_ports(image) else None
     try:
@@ -261,9 +263,7 @@ async def _python_tests(
     image = await _image_of(field_set.image)
     library_os = (await describe_library_os(image, environment.library_oses)).description
     timeout = None if is_debug else environment.timeout(field_set.timeout)
-    expectations = await _checked(
-        Expectations(name=address.spec, python_tests=True, timeout=timeout), address, image, library_os
-    )
+    expectations = await _checked(Expectations(name=address.spec, python_tests=True, timeout=timeout), address, image, library_os)
     tests = [
         target
         for target in await engine.find_targets(field_set.tests.to_unparsed_address_inputs())

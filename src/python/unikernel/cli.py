@@ -286,12 +286,18 @@ def _add_test(add: Callable[..., argparse.ArgumentParser]) -> None:
     parser.add_argument("--report", type=Path, metavar="FILE", help="write the results there, as JUnit XML")
     parser.add_argument("--console", type=Path, metavar="FILE", help="write the console there")
     parser.add_argument(
-        "--lines", type=int, default=50, metavar="NUMBER", help="how much of the console's end to print when the test fails (default: 50)"
+        "--lines",
+        type=int,
+        default=50,
+        metavar="NUMBER",
+        help="how much of the console's end to print when the test fails (default: 50)",
     )
     parser.add_argument("--follow", action="store_true", help="print the console while the image runs")
     _add_machine(parser)
     parser.add_argument(
-        "--trusted", action="store_true", help="boot an image that brings the description of its library OS along: it is of your own build"
+        "--trusted",
+        action="store_true",
+        help="boot an image that brings the description of its library OS along: it is of your own build",
     )
 
 
@@ -303,9 +309,7 @@ def _test(arguments: argparse.Namespace) -> int:
     outcome = run_image_test(
         arguments.image,
         Expectations.read(arguments.expect),
-        RunOptions(
-            accelerator=arguments.accel, machine=arguments.machine, program=arguments.vmm, is_verified=arguments.trusted
-        ),
+        RunOptions(accelerator=arguments.accel, machine=arguments.machine, program=arguments.vmm, is_verified=arguments.trusted),
         sys.stdout.buffer if arguments.follow else None,
     )
     for path, content in ((arguments.report, outcome.report), (arguments.console, outcome.console.content)):
@@ -357,8 +361,12 @@ def _add_rootfs_steps(add: Callable[..., argparse.ArgumentParser]) -> None:
     parser.add_argument("--output", type=Path, required=True)
 
     parser = add("python-tests-layer", _python_tests_layer, "Make the layer that has pytest start instead of a Python application.")
-    parser.add_argument("--sources", type=Path, required=True, help="the tests, and what they import, below the application's directory")
-    parser.add_argument("--pex", type=Path, action="append", required=True, help="brings distributions; the first that has one counts")
+    parser.add_argument(
+        "--sources", type=Path, required=True, help="the tests, and what they import, below the application's directory"
+    )
+    parser.add_argument(
+        "--pex", type=Path, action="append", required=True, help="brings distributions; the first that has one counts"
+    )
     parser.add_argument("--settings", type=Path, required=True, help="what pytest starts with, in JSON")
     parser.add_argument("--runtime", type=Path, required=True)
     parser.add_argument("--without", action="append", default=[], metavar="WHEEL", help="which the application has (repeatable)")

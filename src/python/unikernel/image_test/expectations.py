@@ -187,7 +187,9 @@ class Expectations:
                 )
             expectations = replace(self, exit_status=0)
         if self.memory is not None and parse_size(self.memory) < library_os.minimum_memory:
-            raise ValueError(f"memory: it is {self.memory}, and {library_os.name} needs {library_os.minimum_memory >> 20}M at least")
+            raise ValueError(
+                f"memory: it is {self.memory}, and {library_os.name} needs {library_os.minimum_memory >> 20}M at least"
+            )
         if self.args or self.env:
             try:
                 render_command_line(library_os, "", self.args, dict(self.env))

@@ -21,7 +21,9 @@ def test_a_document_is_read_as_it_was_written(tmp_path: Path) -> None:
         "exit_status": 3,
         "console": ["^listening$"],
         "console_not": ["Traceback"],
-        "http": [{"method": "POST", "path": "/a?b=c", "port": 80, "send": "x", "status": 404, "body": "a.c", "headers": {"Age": "^0$"}}],
+        "http": [
+            {"method": "POST", "path": "/a?b=c", "port": 80, "send": "x", "status": 404, "body": "a.c", "headers": {"Age": "^0$"}}
+        ],
         "tcp": [{"send": "PING\r\n", "receive": "PONG"}],
         "timeout": 1.5,
         "memory": "96M",
@@ -31,9 +33,7 @@ def test_a_document_is_read_as_it_was_written(tmp_path: Path) -> None:
     file = tmp_path / "expectations.json"
     file.write_text(json.dumps(document))
     expectations = Expectations.read(file)
-    assert expectations.http == (
-        HttpProbe("POST", "/a?b=c", 80, send="x", status=404, body="a.c", headers=(("Age", "^0$"),)),
-    )
+    assert expectations.http == (HttpProbe("POST", "/a?b=c", 80, send="x", status=404, body="a.c", headers=(("Age", "^0$"),)),)
     assert expectations.tcp == (TcpProbe(send="PING\r\n", receive="PONG"),)
     assert expectations.env == (("A", ""), ("B", "1"))
     assert json.loads(expectations.to_json()) == document
@@ -41,7 +41,10 @@ def test_a_document_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 
 def test_equal_expectations_are_one_text() -> None:
-    texts = [Expectations.parse(document).to_json() for document in ({"env": {"A": "1", "B": "2"}}, {"env": {"B": "2", "A": "1"}, "args": []})]
+    texts = [
+        Expectations.parse(document).to_json()
+        for document in ({"env": {"A": "1", "B": "2"}}, {"env": {"B": "2", "A": "1"}, "args": []})
+    ]
     assert texts[0] == texts[1]
 
 

@@ -14,7 +14,9 @@ import re
 import zlib
 
 MARK = b"@@unikernel-report "
-_LINE = re.compile(rb"(?P<before>.*)@@unikernel-report (?:(?P<number>\d+) (?P<text>[A-Za-z0-9+/=]+)|end (?P<end>\d+ [0-9a-f]{64} \d+))\s*")
+_LINE = re.compile(
+    rb"(?P<before>.*)@@unikernel-report (?:(?P<number>\d+) (?P<text>[A-Za-z0-9+/=]+)|end (?P<end>\d+ [0-9a-f]{64} \d+))\s*"
+)
 
 
 class ReportLines:

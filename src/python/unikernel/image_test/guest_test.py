@@ -69,7 +69,11 @@ def test_pytest_runs_beside_an_application_and_reports(tmp_path: Path) -> None:
     (runner / "run.py").write_text(Path(pytest_in_guest.__file__).read_text())
     settings = {"root": str(application), "arguments": ["-p", "no:cacheprovider", "service/code_test.py"], "path": []}
     (runner / "pytest.json").write_text(json.dumps(settings))
-    ran = subprocess.run([sys.executable, "-s", "-B", runner / "run.py"], stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+    ran = subprocess.run(
+        [sys.executable, "-s", "-B", runner / "run.py"],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
     assert ran.returncode == 1
     console = Console()
     console.write("console", ran.stdout)

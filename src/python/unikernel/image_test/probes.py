@@ -173,13 +173,19 @@ def _check_answer(probe: HttpProbe, answer: http.client.HTTPResponse, body: byte
     text = body.decode(errors="replace")
     came = f"its body is {_shortened(text)}"
     if answer.status != probe.status:
-        raise NotAsExpectedError(f"{_asked(probe)}: expected the status {probe.status}, and it is {answer.status} {answer.reason}; {came}")
+        raise NotAsExpectedError(
+            f"{_asked(probe)}: expected the status {probe.status}, and it is {answer.status} {answer.reason}; {came}"
+        )
     for name, expression in probe.headers:
         values = answer.headers.get_all(name)
         if values is None:
-            raise NotAsExpectedError(f"{_asked(probe)}: expected the header {name}, and there are {', '.join(answer.headers.keys())}")
+            raise NotAsExpectedError(
+                f"{_asked(probe)}: expected the header {name}, and there are {', '.join(answer.headers.keys())}"
+            )
         if not any(re.search(expression, value) for value in values):
-            raise NotAsExpectedError(f"{_asked(probe)}: expected the header {name} to match {expression!r}, and it is {', '.join(values)}")
+            raise NotAsExpectedError(
+                f"{_asked(probe)}: expected the header {name} to match {expression!r}, and it is {', '.join(values)}"
+            )
     if probe.body is not None and not re.search(probe.body, text, re.MULTILINE):
         raise NotAsExpectedError(f"{_asked(probe)}: expected a body that matches {probe.body!r}, and {came}")
 
@@ -209,7 +215,9 @@ def probe_tcp(probe: TcpProbe, network: Network) -> None:
         except (_NotListening, ConnectionError):
             continue
         except socket.timeout as error:
-            raise NotAsExpectedError(f"port {probe.port}: expected {probe.receive!r}, and nothing came before the time was up") from error
+            raise NotAsExpectedError(
+                f"port {probe.port}: expected {probe.receive!r}, and nothing came before the time was up"
+            ) from error
 
 
 def _receive(expression: str, port: int, connection: socket.socket, network: Network) -> None:
@@ -231,5 +239,3 @@ def _receive(expression: str, port: int, connection: socket.socket, network: Net
         received += block
     text = _shortened(received.decode(errors="replace"))
     raise NotAsExpectedError(f"port {port}: expected {expression!r}, and what came is {text}, when the connection {why}")
-
-

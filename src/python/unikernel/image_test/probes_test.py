@@ -126,21 +126,29 @@ def test_an_answer_that_is_not_as_expected(probe: HttpProbe, answer: bytes, mess
 
 
 def test_the_time_is_limited() -> None:
-    with _network(_reset, seconds=0.3) as (network, _), pytest.raises(NotAsExpectedError, match="nothing listened on port 80 before the time"):
+    with _network(_reset, seconds=0.3) as (network, _), pytest.raises(
+        NotAsExpectedError, match="nothing listened on port 80 before the time"
+    ):
         probe_http(HttpProbe(port=80), network)
-    with _network(_silent, seconds=0.3) as (network, _), pytest.raises(NotAsExpectedError, match="GET / on port 80: no answer before the time"):
+    with _network(_silent, seconds=0.3) as (network, _), pytest.raises(
+        NotAsExpectedError, match="GET / on port 80: no answer before the time"
+    ):
         probe_http(HttpProbe(port=80), network)
     with _network(_silent, closed=(_silent,), seconds=0.3) as (network, _):
         with pytest.raises(NotAsExpectedError, match="did not come up on its network before the time was up"):
             probe_http(HttpProbe(port=80), network)
-    with _network(_answer(b"a"), seconds=0.3) as (network, _), pytest.raises(NotAsExpectedError, match="expected 'b', and what came is 'a'"):
+    with _network(_answer(b"a"), seconds=0.3) as (network, _), pytest.raises(
+        NotAsExpectedError, match="expected 'b', and what came is 'a'"
+    ):
         probe_tcp(TcpProbe(80, "x", "b"), network)
 
 
 def test_an_image_that_is_gone_is_not_waited_for() -> None:
     with _network(_reset) as (network, _):
         network.why_gone = lambda: "the image ended first, with status 1"
-        with pytest.raises(NotAsExpectedError, match="the image did not come up on its network: the image ended first, with status 1"):
+        with pytest.raises(
+            NotAsExpectedError, match="the image did not come up on its network: the image ended first, with status 1"
+        ):
             probe_http(HttpProbe(port=80), network)
 
 

@@ -29,7 +29,8 @@ _HARDLY_USED_PORTS = range(1, 1 << 16)
 class _Running(Protocol):
     """Of a Machine, what a test needs."""
 
-    def wait(self, timeout: float | None = None) -> Ended | None: ...
+    def wait(self, timeout: float | None = None) -> Ended | None:
+        ...
 
 
 @dataclass(frozen=True)
@@ -200,7 +201,11 @@ class _Run:
     def look_back(self) -> None:
         """What only the whole console tells: the last lines of an image that ended may have been on their way."""
         for expression in self.expectations.console:
-            failure = "" if self.console.found(expression) is not None else f"expected a line that matches {expression!r}, and there is none."
+            failure = (
+                ""
+                if self.console.found(expression) is not None
+                else f"expected a line that matches {expression!r}, and there is none."
+            )
             self.cases.append(Case(f"console: {expression}", self._seconds[expression], failure))
         for expression in self.expectations.console_not:
             line = self.console.found(expression)

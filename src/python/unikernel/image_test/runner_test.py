@@ -151,9 +151,7 @@ def test_what_is_not_as_expected_is_explained(tmp_path: Path, machine: type[Fake
         return None
 
     start = time.monotonic()
-    outcome = _run(
-        tmp_path, guest, machine, http=[{"status": 404}], console=["listening"], console_not=["Trace"], timeout=1
-    )
+    outcome = _run(tmp_path, guest, machine, http=[{"status": 404}], console=["listening"], console_not=["Trace"], timeout=1)
     assert time.monotonic() - start < 5
     assert _results(outcome) == {
         "http GET / on port 8080: 404": "GET / on port 8080: expected the status 404, and it is 200 OK; its body is 'hello\\n'.",
@@ -172,7 +170,11 @@ def test_what_is_not_as_expected_is_explained(tmp_path: Path, machine: type[Fake
         (_ends(0), None, ""),
         (_ends(3), 3, ""),
         (_ends(3), 0, "expected the status 0, and it ended with status 3."),
-        (_ends(None, failure="The kernel panicked."), 0, "expected the status 0, and it ended without a status: The kernel panicked."),
+        (
+            _ends(None, failure="The kernel panicked."),
+            0,
+            "expected the status 0, and it ended without a status: The kernel panicked.",
+        ),
         (_runs_on, 0, "expected the application to end with status 0, and it ran on for 0.5 seconds."),
     ],
 )
@@ -243,7 +245,15 @@ def test_the_command(tmp_path: Path, machine: type[FakeMachine], capsys: pytest.
     image, report, console = _image(tmp_path), tmp_path / "new/report.xml", tmp_path / "new/console.log"
     expectations = tmp_path / "expectations.json"
     expectations.write_text(json.dumps({"exit_status": 0, "name": "mine"}))
-    command = ["test", str(image), f"--expect={expectations}", f"--report={report}", f"--console={console}", "--accel=tcg", "--trusted"]
+    command = [
+        "test",
+        str(image),
+        f"--expect={expectations}",
+        f"--report={report}",
+        f"--console={console}",
+        "--accel=tcg",
+        "--trusted",
+    ]
     assert main(command) == 1
     printed = capsys.readouterr().out
     assert printed == (

@@ -28,13 +28,20 @@ def _pex(root: Path, *wheels: dict[str, str]) -> Path:
 def test_tests_are_beside_the_application_and_pytest_is_in_a_place_of_its_own(tmp_path: Path, runtime: PythonRuntime) -> None:
     sources = write_tree(tmp_path / "sources", {"service/code_test.py": "def test(): pass\n", "service/data.txt": "data"})
     requirements = _pex(tmp_path / "requirements.pex", wheel("shared", {"shared.py": "A = 1\n"}), wheel("Own_One", {"own.py": ""}))
-    tool = _pex(tmp_path / "pytest.pex", wheel("pytest", {"pytest.py": ""}), wheel("shared", {"shared.py": "A = 2\n"}, version="2.0"))
+    tool = _pex(
+        tmp_path / "pytest.pex", wheel("pytest", {"pytest.py": ""}), wheel("shared", {"shared.py": "A = 2\n"}, version="2.0")
+    )
     settings = PytestSettings(("-q", "service/code_test.py"))
     layer, index = build_python_tests_layer(
         sources, [requirements, tool], settings, runtime, ["own.one-3.0-py3-none-any.whl"], _scratch(tmp_path)
     )
     files = set(layer.regular_files())
-    assert {"/app/service/code_test.py", "/app/service/data.txt", f"{SITE_PACKAGES}/pytest.py", f"{TESTS_DIRECTORY}/run.py"} <= files
+    assert {
+        "/app/service/code_test.py",
+        "/app/service/data.txt",
+        f"{SITE_PACKAGES}/pytest.py",
+        f"{TESTS_DIRECTORY}/run.py",
+    } <= files
     # The first that has it, and none that the application has.
     assert layer.open(f"{SITE_PACKAGES}/shared.py").read() == b"A = 1\n"
     assert f"{SITE_PACKAGES}/own.py" not in files
