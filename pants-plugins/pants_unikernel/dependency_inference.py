@@ -1,4 +1,6 @@
-"""What a `unikernel_image` depends on: its application, the targets of its extra files, and its library OS where that is a target."""
+"""What a `unikernel_image` depends on: its application, the targets of its extra files, and its library OS where that is a target; and what
+tests of images do: the image, and the tests that run in it.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +13,7 @@ from pants.engine.unions import UnionRule
 from pants.util.logging import LogLevel
 
 from pants_unikernel import engine
+from pants_unikernel.image_test_target import UnikernelPythonTestsTestsField, UnikernelTestImageField
 from pants_unikernel.library_os_target import LibraryOsInputsField
 from pants_unikernel.target_types import UnikernelImageAppField, UnikernelImageFilesField, UnikernelImageLibraryOsField
 from pants_unikernel.util_rules import library_os
@@ -43,5 +46,43 @@ async def infer_unikernel_image_dependencies(
     return InferredDependencies(sorted({*app, *files, target.address, *inputs}))
 
 
+@dataclass(frozen=True)
+class UnikernelTestDependenciesFieldSet(FieldSet):
+    required_fields = (UnikernelTestImageField,)
+
+    image: UnikernelTestImageField
+
+
+class InferUnikernelTestDependencies(InferDependenciesRequest):  # type: ignore[type-arg]
+    infer_from = UnikernelTestDependenciesFieldSet
+
+
+@rule(desc="Infer the image that a test boots", level=LogLevel.DEBUG)
+async def infer_unikernel_test_dependencies(request: InferUnikernelTestDependencies) -> InferredDependencies:
+    return InferredDependencies(await engine.parse_addresses(request.field_set.image.to_unparsed_address_inputs()))
+
+
+@dataclass(frozen=True)
+class UnikernelPythonTestsDependenciesFieldSet(FieldSet):
+    required_fields = (UnikernelPythonTestsTestsField,)
+
+    tests: UnikernelPythonTestsTestsField
+
+
+class InferUnikernelPythonTestsDependencies(InferDependenciesRequest):  # type: ignore[type-arg]
+    infer_from = UnikernelPythonTestsDependenciesFieldSet
+
+
+@rule(desc="Infer the tests that run in an image", level=LogLevel.DEBUG)
+async def infer_unikernel_python_tests_dependencies(request: InferUnikernelPythonTestsDependencies) -> InferredDependencies:
+    return InferredDependencies(await engine.parse_addresses(request.field_set.tests.to_unparsed_address_inputs()))
+
+
 def rules() -> Iterable[Rule | UnionRule]:
-    return (*collect_rules(), *library_os.rules(), UnionRule(InferDependenciesRequest, InferUnikernelImageDependencies))
+    return (
+        *collect_rules(),
+        *library_os.rules(),
+        UnionRule(InferDependenciesRequest, InferUnikernelImageDependencies),
+        UnionRule(InferDependenciesRequest, InferUnikernelPythonTestsDependencies),
+        UnionRule(InferDependenciesRequest, InferUnikernelTestDependencies),
+    )

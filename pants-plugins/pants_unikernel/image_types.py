@@ -164,10 +164,25 @@ class Service:
 
 
 @dataclass(frozen=True)
+class TestsInImage:
+    """What an image of tests has otherwise than the image that they are for: `digest` has the layer "tests", which says what starts.
+    `memory` is in bytes, if it is not the image's own; `environment` is merged over the image's.
+    """
+
+    digest: Digest
+    memory: int | None
+    environment: FrozenDict[str, str]
+
+    # Not for pytest to collect.
+    __test__ = False
+
+
+@dataclass(frozen=True)
 class EmbeddedImageRequest:
     """For an image whose root file system goes into a kernel that is compiled for it."""
 
     field_set: UnikernelImageFieldSet
+    tests: TestsInImage | None = None
 
 
 @dataclass(frozen=True)
@@ -175,6 +190,7 @@ class PackedImageRequest:
     """For an image whose root file system is packed with a library OS's kernel, or by its tool."""
 
     field_set: UnikernelImageFieldSet
+    tests: TestsInImage | None = None
 
 
 @dataclass(frozen=True)

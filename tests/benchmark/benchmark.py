@@ -1,6 +1,6 @@
 """Measures what this project promises, and prints it as JSON: see docs/benchmark.md.
 
-    ./pants run tests/benchmark/benchmark.py -- [--runs N] [--output FILE] [--only library_oses]
+    ./pants run tests/benchmark/benchmark.py -- [--runs N] [--output FILE] [--only build|library_oses|tests]
         [--unikraft KERNEL] [--nanos DIRECTORY] [--solo5 DIRECTORY]
 
 Everything is measured in one run on one machine: compare ratios, not seconds. It uses your Pants caches, on a copy of the sample
@@ -28,6 +28,7 @@ import psutil
 
 from benchmark.bzimage import build_bzimage, extract_initrd
 from benchmark.image_sizes import sizes
+from benchmark.image_tests import measure_many, measure_overhead
 from benchmark.library_oses import add_kernel_options, kernels_of, measure_library_oses, table
 from machine import free_port
 from pants_project import PantsProject
@@ -333,13 +334,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=7, help="how often each thing is measured; medians are printed")
     parser.add_argument("--output", type=Path, help="write the JSON there as well")
-    parser.add_argument("--only", choices=("build", "library_oses"), help="measure only this part")
+    parser.add_argument("--only", choices=("build", "library_oses", "tests"), help="measure only this part")
     add_kernel_options(parser)
     options = parser.parse_args()
     figures: dict[str, Any] = {"machine": {"cpus": os.cpu_count(), "load": os.getloadavg()[0]}}
-    if options.only != "library_oses":
+    if options.only in (None, "build"):
         figures.update(measure_services(options.runs))
-    if options.only != "build":
+    if options.only in (None, "tests"):
+        figures["tests"] = measure_tests(options.runs)
+    if options.only in (None, "library_oses"):
         figures["library_oses"] = measure_library_oses(kernels_of(options), options.runs)
     text = json.dumps(figures, indent=2) + "\n"
     if options.output:
@@ -363,6 +366,19 @@ def measure_services(runs: int) -> dict[str, Any]:
                 "build": measure_edits(project, runs),
                 "size": {name: sizes(dist / f"src.services.{name}/unikernel.elf") for name in ("arguments", "hello", "greeter")},
                 "boot_seconds_tcg": measure_boots(dist, runs),
+            }
+
+
+def measure_tests(runs: int) -> dict[str, Any]:
+    """Tests of images: what one costs beside QEMU, and many at once."""
+    with tempfile.TemporaryDirectory(prefix="unikernel-benchmark-") as scratch:
+        with make_services_project(Path(scratch, "project")) as project:
+            package(project, "src/services/arguments:unikernel")
+            image = project.root / "dist/src.services.arguments/unikernel.elf"
+            bare = [*QEMU, "-m", "32", "-kernel", str(image)]
+            return {
+                "seconds": measure_overhead(image, Path(scratch), runs, lambda: seconds_to_line(bare, b"argument 0")),
+                "many_at_once": measure_many(project),
             }
 
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from pants.backend.python.util_rules.interpreter_constraints import InterpreterConstraints
-from pants.backend.python.util_rules.pex import PexRequest, VenvPex, VenvPexProcess
+from pants.backend.python.util_rules.pex import Pex, PexRequest, VenvPex, VenvPexProcess
 from pants.backend.python.util_rules.pex_environment import PythonExecutable
+from pants.backend.python.util_rules.pex_from_targets import RequirementsPexRequest
+from pants.backend.python.util_rules.python_sources import PythonSourceFilesRequest, StrippedPythonSourceFiles
 from pants.base.specs import Specs
 from pants.core.goals.package import BuiltPackage, EnvironmentAwarePackageRequest, PackageFieldSet
+from pants.core.util_rules.config_files import ConfigFiles, ConfigFilesRequest
 from pants.core.util_rules.source_files import SourceFiles, SourceFilesRequest
+from pants.core.util_rules.stripped_source_files import StrippedSourceFiles
 from pants.core.util_rules.system_binaries import BinaryPathRequest, BinaryPaths
 from pants.engine.addresses import Address, Addresses, UnparsedAddressInputs
 from pants.engine.env_vars import EnvironmentVars, EnvironmentVarsRequest
@@ -28,6 +32,7 @@ from pants.engine.fs import (
     MergeDigests,
     PathGlobs,
     RemovePrefix,
+    Snapshot,
 )
 from pants.engine.process import FallibleProcessResult, InteractiveProcess, InteractiveProcessResult, Process, ProcessResult
 from pants.engine.rules import Effect, Get, MultiGet, _uncacheable_rule
@@ -104,6 +109,14 @@ async def file_digest(digest: Digest, path: str) -> FileDigest:
     return next(entry.file_digest for entry in entries if isinstance(entry, FileEntry) and entry.path == path)
 
 
+async def snapshot(digest: Digest) -> Snapshot:
+    return await Get(Snapshot, Digest, digest)
+
+
+async def find_config_files(request: ConfigFilesRequest) -> ConfigFiles:
+    return await Get(ConfigFiles, ConfigFilesRequest, request)
+
+
 async def download_file(request: DownloadFile) -> Digest:
     return await Get(Digest, DownloadFile, request)
 
@@ -134,6 +147,15 @@ async def find_binaries(requests: Iterable[BinaryPathRequest]) -> tuple[BinaryPa
 
 async def environment_variables(request: EnvironmentVarsRequest) -> EnvironmentVars:
     return await Get(EnvironmentVars, EnvironmentVarsRequest, request)
+
+
+async def build_pex(request: PexRequest) -> Pex:
+    return await Get(Pex, PexRequest, request)
+
+
+async def build_requirements_pex(request: RequirementsPexRequest) -> Pex:
+    """Of all third-party requirements of some targets."""
+    return await Get(Pex, RequirementsPexRequest, request)
 
 
 async def build_venv_pex(request: PexRequest) -> VenvPex:
@@ -236,3 +258,11 @@ async def source_files_of_each(requests: Iterable[SourceFilesRequest]) -> tuple[
 
 async def source_roots(request: SourceRootsRequest) -> SourceRootsResult:
     return await Get(SourceRootsResult, SourceRootsRequest, request)
+
+
+async def stripped_source_files(request: SourceFilesRequest) -> StrippedSourceFiles:
+    return await Get(StrippedSourceFiles, SourceFilesRequest, request)
+
+
+async def stripped_python_sources(request: PythonSourceFilesRequest) -> StrippedSourceFiles:
+    return (await Get(StrippedPythonSourceFiles, PythonSourceFilesRequest, request)).stripped_source_files

@@ -72,7 +72,7 @@ async def run_unikernel_image(
     signer: ImageSigner,
     library_oses: LibraryOsTargets,
 ) -> RunRequest:
-    process = await _run_process(field_set, options.words, toolkit, signer, library_oses, is_debugged=options.debug)
+    process = await _run_process(field_set, options.arguments, toolkit, signer, library_oses, is_debugged=options.debug)
     return RunRequest(**_as_request(process))
 
 
@@ -84,7 +84,7 @@ async def debug_unikernel_image(
     signer: ImageSigner,
     library_oses: LibraryOsTargets,
 ) -> RunDebugAdapterRequest:
-    process = await _run_process(field_set, options.words, toolkit, signer, library_oses, is_debugged=True)
+    process = await _run_process(field_set, options.arguments, toolkit, signer, library_oses, is_debugged=True)
     return RunDebugAdapterRequest(**_as_request(process))
 
 

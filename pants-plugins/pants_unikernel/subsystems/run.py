@@ -68,8 +68,8 @@ class UnikernelRun(Subsystem):
     )
 
     @property
-    def words(self) -> tuple[str, ...]:
-        """Options of `unikernel run`."""
+    def arguments(self) -> tuple[str, ...]:
+        """Those of `unikernel run`."""
         return (
             f"--accel={self.accel.value}",
             *([f"--machine={self.machine}"] if self.machine else []),

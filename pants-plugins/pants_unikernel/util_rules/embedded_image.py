@@ -17,7 +17,7 @@ from pants_unikernel.image_types import BuiltImage, EmbeddedImageRequest, Uniker
 from pants_unikernel.subsystems.linux import UnikernelLinux
 from pants_unikernel.subsystems.toolkit import Toolkit, toolkit_process
 from pants_unikernel.util_rules.debug_file import rootfs_debug_inputs
-from pants_unikernel.util_rules.failures import UnikernelBuildError, errors_of, run_steps
+from pants_unikernel.util_rules.failures import UnikernelBuildError, errors_of, run_step, run_steps
 from pants_unikernel.util_rules.image import built_image, image_spec, spec_file
 from pants_unikernel.util_rules.linux_kit import INIT, KIT, build_init, build_linux_kit, kit_components
 from pants_unikernel.util_rules.rootfs import RootfsLayer, package_app, place_layers, read_indexes, rootfs_layers
@@ -66,7 +66,7 @@ def kernel_options(field_set: UnikernelImageFieldSet, linux: UnikernelLinux) -> 
 
 
 async def _link_process(
-    field_set: UnikernelImageFieldSet,
+    description: str,
     image: ImageSpec,
     path: str,
     layers: list[RootfsLayer],
@@ -89,7 +89,7 @@ async def _link_process(
             f"--output={path}",
             "--quiet",
         ],
-        description=f"Link {field_set.address}",
+        description=description,
         input_digest=await engine.merge_digests([placed.digest, init, await engine.create_digest([spec])]),
         immutable_input_digests={_KIT_INPUT: kit, **placed.immutable_inputs},
         env=toolchain.environment,
@@ -112,17 +112,20 @@ async def build_embedded_image(
     origin = str(field_set.address)
     options = kernel_options(field_set, linux)
     app = await package_app(field_set.app, python_setup)
-    layers = await rootfs_layers(field_set, app, toolkit, link_toolchain)
+    layers = await rootfs_layers(field_set, app, toolkit, link_toolchain, tests=request.tests)
     indexes = await read_indexes(layers)
+    spec = image_spec(field_set, request.tests)
     with errors_of(origin):
         # What the link would find out, before a kernel is compiled for it.
         check_linkable(indexes)
-        choose_memory(field_set.memory.bytes, indexes)
+        choose_memory(spec.memory, indexes)
     kit = await build_linux_kit(options, origin, linux, kernel_toolchain)
     init = await build_init(init_toolchain)
     path = field_set.output_path.value_or_default(file_ending="elf")
-    spec = image_spec(field_set)
-    link = await _link_process(field_set, spec, path, layers, kit, init, tools)
+    description = f"Link {origin} with its tests" if request.tests else f"Link {origin}"
+    link = await _link_process(description, spec, path, layers, kit, init, tools)
+    if request.tests:
+        return await built_image(path, [(await run_step(link, origin)).output_digest], [])
     inventory = Inventory(origin, [*listed_components(indexes), *await kit_components(kit, init)], __version__)
     sbom = await sbom_process(inventory, path, toolkit, indexes, time_zones=spec.timezone is not None)
     results = await run_steps([link, sbom], origin)

@@ -14,6 +14,7 @@ from pants_unikernel.image_types import (
     EmbeddedImageRequest,
     LinkedImageRequest,
     PackedImageRequest,
+    TestsInImage,
     UnikernelImageFieldSet,
 )
 from pants_unikernel.target_types import default_hostname, network_of
@@ -24,13 +25,17 @@ from unikernel.oci.layout import Descriptor, only_image
 from unikernel.signing.provenance import Artifact
 
 
-async def build_image(field_set: UnikernelImageFieldSet, library_oses: LibraryOsTargets) -> BuiltImage:
+async def build_image(
+    field_set: UnikernelImageFieldSet, library_oses: LibraryOsTargets, tests: TestsInImage | None = None
+) -> BuiltImage:
+    """With `tests`, the image has them beside its application, and starts them; it is no image to be shipped, and has no SBOM."""
     method = (await describe_library_os(field_set, library_oses)).description.build
     if isinstance(method, Link):
+        # Made of sources in C: there are no tests for it.
         return await engine.build_linked_image(LinkedImageRequest(field_set))
     if isinstance(method, Embed):
-        return await engine.build_embedded_image(EmbeddedImageRequest(field_set))
-    return await engine.build_packed_image(PackedImageRequest(field_set))
+        return await engine.build_embedded_image(EmbeddedImageRequest(field_set, tests))
+    return await engine.build_packed_image(PackedImageRequest(field_set, tests))
 
 
 async def built_image(
@@ -47,11 +52,11 @@ async def image_of_layout(digest: Digest, path: str) -> Descriptor:
     return only_image(await engine.file_content(digest, f"{path}/index.json"))
 
 
-def image_spec(field_set: UnikernelImageFieldSet) -> ImageSpec:
-    """The target's fields as the link step takes them."""
+def image_spec(field_set: UnikernelImageFieldSet, tests: TestsInImage | None = None) -> ImageSpec:
+    """The target's fields as the link step takes them. The application's arguments are none of its tests'."""
     name = field_set.address.generated_name or field_set.address.target_name
     network = network_of(field_set.network, field_set.ip_address, field_set.gateway, field_set.nameservers, field_set.hostname)
-    return ImageSpec(
+    spec = ImageSpec(
         name=name,
         target=field_set.address.spec,
         library_os=field_set.library_os.value,
@@ -66,6 +71,10 @@ def image_spec(field_set: UnikernelImageFieldSet) -> ImageSpec:
         timezone=field_set.timezone.value,
         kernel_parameters=tuple(field_set.kernel_parameters.value or ()),
     )
+    if tests is None:
+        return spec
+    environment = {**spec.environment, **tests.environment}
+    return dataclasses.replace(spec, memory=tests.memory or spec.memory, arguments=(), environment=environment)
 
 
 def spec_file(spec: ImageSpec) -> FileContent:

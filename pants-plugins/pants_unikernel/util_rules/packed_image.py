@@ -126,16 +126,24 @@ async def build_packed_image(
 
     only_program = pack.rootfs is RootfsForm.PROGRAM
     layers = await rootfs_layers(
-        field_set, app, toolkit, link_toolchain, machine=library_os.architecture, check=check, only_program=only_program
+        field_set,
+        app,
+        toolkit,
+        link_toolchain,
+        machine=library_os.architecture,
+        check=check,
+        only_program=only_program,
+        tests=request.tests,
     )
     indexes = await read_indexes(layers)
+    image = image_spec(field_set, request.tests)
     with errors_of(origin):
         # What the packer would find out, before it runs.
-        choose_memory(field_set.memory.bytes, indexes, MemoryNeeds.of_library_os(library_os))
+        choose_memory(image.memory, indexes, MemoryNeeds.of_library_os(library_os))
     path = field_set.output_path.value_or_default(file_ending=pack.suffix)
     version = _version(resolved)
     placed = await place_layers(layers)
-    spec = spec_file(image_spec(field_set))
+    spec = spec_file(image)
     process = await toolkit_process(
         toolkit,
         [
@@ -146,12 +154,14 @@ async def build_packed_image(
             *(f"--layer={layer}" for layer in placed.paths),
             f"--output={path}",
         ],
-        description=f"Pack {origin} with {library_os.name}",
+        description=f"Pack {origin}{' and its tests' if request.tests else ''} with {library_os.name}",
         input_digest=await engine.merge_digests([placed.digest, description, await engine.create_digest([spec])]),
         immutable_input_digests={**placed.immutable_inputs, **resolved.immutable_inputs},
         env={"PATH": ":".join(searched), "UNIKERNEL_TOOLS": found.fingerprint},
         output_files=[path, manifest_path(path)],
     )
+    if request.tests:
+        return await built_image(path, [(await run_step(process, origin)).output_digest], [])
     inventory = Inventory(origin, [*listed_components(indexes), *_components(resolved, version)], __version__)
     sbom = await sbom_process(inventory, path, toolkit, indexes, time_zones=field_set.timezone.value is not None)
     results = await run_steps([process, sbom], origin)

@@ -21,7 +21,7 @@ from pants.engine.process import ProcessCacheScope
 from pants.engine.target import HydrateSourcesRequest, SourcesField, Target
 
 from pants_unikernel import engine
-from pants_unikernel.image_types import UnikernelImageFieldSet
+from pants_unikernel.image_types import TestsInImage, UnikernelImageFieldSet
 from pants_unikernel.subsystems.toolkit import Toolkit, toolkit_process
 from pants_unikernel.target_types import UnikernelImageAppField, UnikernelImageFilesField
 from pants_unikernel.util_rules.failures import UnikernelBuildError, run_step
@@ -89,8 +89,10 @@ async def rootfs_layers(
     machine: str = MACHINE,
     check: Callable[[dict[str, Any]], None] | None = None,
     only_program: bool = False,
+    tests: TestsInImage | None = None,
 ) -> list[RootfsLayer]:
-    """The layers in the order in which they are laid over each other: a later one replaces files of an earlier one.
+    """The layers in the order in which they are laid over each other: a later one replaces files of an earlier one. That of tests is below
+    all others: what is tested is what the image has.
 
     `check` gets the facts of the application's layer, and raises what is wrong with them, before the others are laid out. Of an image
     that has no file system in it, there is the application's layer only.
@@ -105,8 +107,10 @@ async def rootfs_layers(
     if application.runtime is not None:
         layers.append(await python_layer(application.runtime, origin, toolkit, toolchain))
     files = await files_layer(field_set.files, toolkit, machine=machine)
-    libraries = await libraries_layer([*layers, *([files] if files else [])], origin, toolkit, machine=machine)
-    return [*layers, *([libraries] if libraries else []), *([files] if files else [])]
+    tests_layers = [RootfsLayer("tests", tests.digest)] if tests is not None else []
+    # Last: who needs a library first is named with it.
+    libraries = await libraries_layer([*layers, *([files] if files else []), *tests_layers], origin, toolkit, machine=machine)
+    return [*tests_layers, *layers, *([libraries] if libraries else []), *([files] if files else [])]
 
 
 async def place_layers(layers: Iterable[RootfsLayer]) -> PlacedLayers:

@@ -1,4 +1,4 @@
-"""The command `unikernel`. What people use: `inspect`, `ls`, `extract`, `diff`, `size`, `verify`, `run` and `publish`. The other commands are the steps of
+"""The command `unikernel`. What people use: `inspect`, `ls`, `extract`, `diff`, `size`, `verify`, `run`, `test` and `publish`. The other commands are the steps of
 a build, one a process."""
 
 from __future__ import annotations
@@ -63,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_files(add)
     _add_verify(add)
     _add_run(add)
+    _add_test(add)
     _add_rootfs_steps(add)
     add_linux_steps(add)
     _add_link(add)
@@ -220,11 +221,7 @@ def _add_run(add: Callable[..., argparse.ArgumentParser]) -> None:
         help="forward a port of the host (repeatable); replaces the ports that the image declares",
     )
     parser.add_argument("-e", "--env", action="append", default=[], metavar="KEY=VALUE", help="set a variable for the application")
-    parser.add_argument("--accel", choices=("auto", "kvm", "tcg"), default="auto", help="QEMU's accelerator (default: auto)")
-    parser.add_argument("--machine", help="the machine, such as q35; the library OS's own by default")
-    parser.add_argument(
-        "--vmm", metavar="PROGRAM", help="what boots the image, such as another build of QEMU: a path, or a name on PATH"
-    )
+    _add_machine(parser)
     parser.add_argument(
         "--debug", action="store_true", help="wait for gdb before the first instruction, and print the command that attaches it"
     )
@@ -242,6 +239,14 @@ def _add_run(add: Callable[..., argparse.ArgumentParser]) -> None:
     )
     _add_trust(parser.add_argument_group("what is demanded of the image before it is booted, if a key is named"), required=False)
     parser.add_argument("arguments", nargs="*", metavar="ARG", help="arguments for the application, after --")
+
+
+def _add_machine(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--accel", choices=("auto", "kvm", "tcg"), default="auto", help="QEMU's accelerator (default: auto)")
+    parser.add_argument("--machine", help="the machine, such as q35; the library OS's own by default")
+    parser.add_argument(
+        "--vmm", metavar="PROGRAM", help="what boots the image, such as another build of QEMU: a path, or a name on PATH"
+    )
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -287,6 +292,50 @@ def _variable(text: str) -> tuple[str, str]:
     return key, value
 
 
+# --- tests ----------------------------------------------------------------------------------------------------------
+
+
+def _add_test(add: Callable[..., argparse.ArgumentParser]) -> None:
+    parser = add("test", _test, "Boot an image and hold what it does against what is expected of it: see docs/testing.md.")
+    parser.add_argument("image", type=Path, metavar="IMAGE")
+    parser.add_argument("--expect", type=Path, required=True, metavar="FILE", help="what is expected, in JSON")
+    parser.add_argument("--report", type=Path, metavar="FILE", help="write the results there, as JUnit XML")
+    parser.add_argument("--console", type=Path, metavar="FILE", help="write the console there")
+    parser.add_argument(
+        "--lines",
+        type=int,
+        default=50,
+        metavar="NUMBER",
+        help="how much of the console's end to print when the test fails (default: 50)",
+    )
+    parser.add_argument("--follow", action="store_true", help="print the console while the image runs")
+    _add_machine(parser)
+    parser.add_argument(
+        "--trusted",
+        action="store_true",
+        help="boot an image that brings the description of its library OS along: it is of your own build",
+    )
+
+
+def _test(arguments: argparse.Namespace) -> int:
+    from unikernel.image_test.expectations import Expectations
+    from unikernel.image_test.runner import run_image_test
+    from unikernel.run.options import RunOptions
+
+    outcome = run_image_test(
+        arguments.image,
+        Expectations.read(arguments.expect),
+        RunOptions(accelerator=arguments.accel, machine=arguments.machine, program=arguments.vmm, is_verified=arguments.trusted),
+        sys.stdout.buffer if arguments.follow else None,
+    )
+    for path, content in ((arguments.report, outcome.report), (arguments.console, outcome.console.content)):
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+    sys.stdout.write(outcome.to_text(0 if arguments.follow else arguments.lines))
+    return 0 if outcome.holds else 1
+
+
 # --- the steps of a root file system ------------------------------------------------------------------------------
 
 
@@ -325,6 +374,18 @@ def _add_rootfs_steps(add: Callable[..., argparse.ArgumentParser]) -> None:
     parser = add("distributions-layer", _distributions_layer, "Make the layer of an application's distributions.")
     parser.add_argument("--distributions", type=Path, required=True)
     parser.add_argument("--runtime", type=Path, required=True)
+    parser.add_argument("--output", type=Path, required=True)
+
+    parser = add("python-tests-layer", _python_tests_layer, "Make the layer that has pytest start instead of a Python application.")
+    parser.add_argument(
+        "--sources", type=Path, required=True, help="the tests, and what they import, below the application's directory"
+    )
+    parser.add_argument(
+        "--pex", type=Path, action="append", required=True, help="brings distributions; the first that has one counts"
+    )
+    parser.add_argument("--settings", type=Path, required=True, help="what pytest starts with, in JSON")
+    parser.add_argument("--runtime", type=Path, required=True)
+    parser.add_argument("--without", action="append", default=[], metavar="WHEEL", help="which the application has (repeatable)")
     parser.add_argument("--output", type=Path, required=True)
 
     parser = add("files-layer", _files_layer, "Make the layer of the extra files of an image.")
@@ -435,6 +496,23 @@ def _distributions_layer(arguments: argparse.Namespace) -> int:
             f"{', '.join(files[:3])}{more}",
             file=sys.stderr,
         )
+    return 0
+
+
+def _python_tests_layer(arguments: argparse.Namespace) -> int:
+    from unikernel.rootfs.python_runtime import PythonRuntime
+    from unikernel.rootfs.python_tests import PytestSettings, build_python_tests_layer
+
+    with scratch_directory() as scratch:
+        layer, index = build_python_tests_layer(
+            arguments.sources,
+            arguments.pex,
+            PytestSettings.read(arguments.settings),
+            PythonRuntime.load(arguments.runtime),
+            arguments.without,
+            Path(scratch),
+        )
+        layer.write(arguments.output, index)
     return 0
 
 

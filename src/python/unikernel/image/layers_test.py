@@ -46,6 +46,16 @@ def test_an_application_that_says_nothing_else_starts_in_the_root_directory(tmp_
     assert (start.working_directory, start.user, spec.ports) == ("/", "", ())
 
 
+def test_tests_start_instead_of_an_application_with_all_that_it_has(tmp_path: Path) -> None:
+    instead = {"program": "/usr/bin/python3.11", "arguments": ["python3.11", "run.py"], "default_arguments": []}
+    Layer("tests").write(tmp_path / "tests.cpio", LayerIndex("tests", [], facts={"start_instead": instead}))
+    layers = [tmp_path / "tests.cpio", _application(tmp_path, _DOCKER)]
+    _, start, _ = start_and_archives(ImageSpec("image", environment={"B": "3"}), layers, tmp_path)
+    assert (start.program, list(start.arguments)) == ("/usr/bin/python3.11", ["python3.11", "run.py"])
+    assert list(start.environment) == ["A=1", "B=3", "HOME=/home/app"]
+    assert (start.working_directory, start.user) == ("/srv", "1000:1001")
+
+
 def test_what_the_settings_leave_open_is_the_applications(tmp_path: Path) -> None:
     spec, start = _started(tmp_path, _DOCKER)
     assert list(start.arguments) == ["a", "fixed", "default"]
