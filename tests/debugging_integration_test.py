@@ -84,8 +84,8 @@ def test_a_request_stops_in_the_service_with_its_callers_and_their_variables(
         client.start()
         printed = debug(
             command,
-            *("break write_response", "continue", "backtrace", "list", "print request", "up", "info locals"),
-            *("info symbol start_kernel", "info line start_kernel", "delete", "detach"),
+            *("break write_response", "continue", "backtrace", "list", "print request", "up", "print request[0]@10"),
+            *("info symbol start_kernel", "delete", "detach"),
         )
         client.join(PATIENCE_SECONDS)
     # As it was asked for before the kernel, and the program, were there.
@@ -102,7 +102,8 @@ def test_a_request_stops_in_the_service_with_its_callers_and_their_variables(
     assert re.search(r'^\$1 = .*"GET /there HTTP/1.1', printed, re.MULTILINE), printed
     assert re.search(r"^#1 .* serve \(connection=.*\) at src/services/hello/hello.c:\d+$", printed, re.MULTILINE), printed
     assert re.search(r"^#2 .* main \(\) at src/services/hello/hello.c:\d+$", printed, re.MULTILINE), printed
-    assert re.search(r'^request = "GET /there HTTP/1.1', printed, re.MULTILINE), printed
+    # Of the array; what the program never wrote to is not there yet.
+    assert '$2 = "GET /there"' in printed
     # The kernel's table of symbols.
     assert "start_kernel in section .init.text" in printed
     # Who was stopped goes on as if nothing had been.

@@ -128,8 +128,8 @@ def test_a_debug_file_is_beside_an_image_that_does_not_know_of_it(rule_runner: R
     debug_file = files["debugged.elf.debug"]
     assert hashlib.sha256(debug_file).hexdigest() in image.artifacts[-1].extra_log_lines[0]
     # The kernel's symbols, and the program's.
-    assert b"\0start_kernel\0" in debug_file and b"app/program\0" in debug_file
-    assert b"\0start_kernel\0" not in files["debugged.elf"]
+    assert b"x86_64_start_kernel\0" in debug_file and b"app/program\0" in debug_file
+    assert b"x86_64_start_kernel\0" not in files["debugged.elf"]
     asked = rule_runner.request(BuiltPackage, [field_set(rule_runner, "debugged")])
     build = BUILD.replace('formats=["elf", "debug"], ', "")
     assert build != BUILD
