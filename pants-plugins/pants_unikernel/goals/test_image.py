@@ -215,8 +215,8 @@ async def _test_process(
         environment.toolkit,
         [
             "test",
-            os.path.join("{chroot}", image.path) if is_debug else image.path,
-            f"--expect={os.path.join('{chroot}', _EXPECTATIONS) if is_debug else _EXPECTATIONS}",
+            image.path,
+            f"--expect={_EXPECTATIONS}",
             f"--accel={environment.run.accel.value}",
             *([f"--machine={environment.run.machine}"] if environment.run.machine else []),
             f"--vmm={monitor.path}",

@@ -55,7 +55,9 @@ def _start_facts(archives: Sequence[Archive]) -> Mapping[str, Any]:
     `default_arguments`, `working_directory`, `user` and `ports` ("8080/tcp"). A layer of tests says what starts instead, and the rest
     stays.
     """
-    instead = next((archive.index.facts["start_instead"] for archive in archives if "start_instead" in archive.index.facts), {})
+    instead: Mapping[str, Any] = {}
+    for archive in archives:
+        instead = archive.index.facts.get("start_instead", instead)
     for archive in archives:
         facts: Mapping[str, Any] | None = archive.index.facts.get("start")
         if facts is not None:
