@@ -154,7 +154,8 @@ def test_a_thread(machine: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("way", "signal", "function"), [("abort", 6, "main"), ("divide", 8, "main"), ("nowhere", 11, "main"), ("recursion", 11, "recurse")]
+    ("way", "signal", "function"),
+    [("abort", 6, "main"), ("divide", 8, "main"), ("nowhere", 11, "main"), ("recursion", 11, "recurse")],
 )
 def test_other_ends(way: str, signal: int, function: str, tmp_path: Path) -> None:
     ended = run("crash-static", way, tmp_path=tmp_path)
@@ -188,7 +189,10 @@ def test_users_other_than_root(image: str, way: str, tmp_path: Path) -> None:
 
 def test_a_crash_is_said_without_a_port_too(tmp_path: Path) -> None:
     ended = run("crash-static", "fault", tmp_path=tmp_path, has_ports=False)
-    assert [line.partition(":")[2].split(":")[0] for line in ended.lines[:2]] == [" UNIKERNEL_STDOUT=/dev/hvc0", " UNIKERNEL_STDERR=/dev/hvc1"]
+    assert [line.partition(":")[2].split(":")[0] for line in ended.lines[:2]] == [
+        " UNIKERNEL_STDOUT=/dev/hvc0",
+        " UNIKERNEL_STDERR=/dev/hvc1",
+    ]
     assert "crashed: signal 11" in ended.lines[2]
     assert ended.lines[3] == "unikernel: UNIKERNEL_CRASH=/dev/hvc2: No such file or directory"
     assert ended.status == 128 + 11

@@ -53,7 +53,9 @@ def test_killed_at_any_moment_nothing_stays_behind(tmp_path: Path) -> None:
     before = set(os.listdir("/dev/shm"))
     command = _command(HELLO, f"--port={port}:8080")
     for turn in range(KILLS):
-        runner = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        runner = subprocess.Popen(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
         assert runner.stdout is not None
         if turn % 5 == 0:
             # Its application runs.

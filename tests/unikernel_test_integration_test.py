@@ -186,8 +186,12 @@ def test_a_services_own_tests_run_in_its_image(project: PantsProject) -> None:
 def test_tests_in_an_image_see_the_image_and_a_failure_is_shown(project: PantsProject) -> None:
     """The image's kernel, files, environment and user are there; an edit of a test makes one layer, and links."""
     project.write("src/services/image_tests/settings.txt", "from the image\n")
-    project.write("src/services/image_tests/service.py", "import markupsafe\n\ndef answer() -> int:\n    return 42\n\nprint(answer())\n")
-    project.write("src/services/image_tests/conftest.py", "import pytest\n\n@pytest.fixture\ndef expected() -> int:\n    return 42\n")
+    project.write(
+        "src/services/image_tests/service.py", "import markupsafe\n\ndef answer() -> int:\n    return 42\n\nprint(answer())\n"
+    )
+    project.write(
+        "src/services/image_tests/conftest.py", "import pytest\n\n@pytest.fixture\ndef expected() -> int:\n    return 42\n"
+    )
     project.write(
         "src/services/image_tests/service_test.py",
         textwrap.dedent(

@@ -250,8 +250,8 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from unikernel.image.spec import Port, parse_size
     from unikernel.image.debug_file import find_debug_file
+    from unikernel.image.spec import Port, parse_size
     from unikernel.run.foreground import do_nothing, run_image
     from unikernel.run.gdb import debugging
     from unikernel.run.options import RunOptions

@@ -97,7 +97,10 @@ def test_the_network_is_laid_around_a_static_address() -> None:
 def test_arguments_and_environment_are_encoded_for_the_command_line(
     arguments: list[str], environment: dict[str, str], appended: str
 ) -> None:
-    assert _value(_command(_manifest(), RunOptions(arguments=arguments, environment=environment)), "-append") == f"{_STREAMS} {appended}"
+    assert (
+        _value(_command(_manifest(), RunOptions(arguments=arguments, environment=environment)), "-append")
+        == f"{_STREAMS} {appended}"
+    )
 
 
 def test_every_character_survives_the_encoding() -> None:

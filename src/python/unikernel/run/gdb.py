@@ -37,8 +37,12 @@ def debugging(image: Path, debug_file: Path | None) -> Iterator[Callable[[Machin
         def say(machine: Machine) -> None:
             command = shlex.join(gdb_command(image, machine.manifest, debug_file, programs, machine.gdb_port()))
             if debug_file is None:
-                print(f"unikernel: there is no {image.name}.debug: gdb will know no symbols (see docs/debugging.md)", file=sys.stderr)
-            print(f"unikernel: the machine waits for a debugger, to be attached by:\n\n    {command}\n", file=sys.stderr, flush=True)
+                print(
+                    f"unikernel: there is no {image.name}.debug: gdb will know no symbols (see docs/debugging.md)", file=sys.stderr
+                )
+            print(
+                f"unikernel: the machine waits for a debugger, to be attached by:\n\n    {command}\n", file=sys.stderr, flush=True
+            )
 
         yield say
 

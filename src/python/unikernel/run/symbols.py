@@ -122,7 +122,7 @@ def dynamic_symbols(elf: ELFFile, addresses: Sequence[int]) -> dict[int, Locatio
 
 def demangled(names: Sequence[str]) -> Sequence[str]:
     filt = shutil.which("c++filt")
-    if filt is None or not any(name.startswith("_Z") or name.startswith("_R") for name in names):
+    if filt is None or not any(name.startswith(("_Z", "_R")) for name in names):
         return names
     try:
         result = subprocess.run(

@@ -18,7 +18,6 @@ from unikernel.run.core_dump import FRAME_POINTER, RETURN_ADDRESS, STACK_POINTER
 
 if TYPE_CHECKING:
     from elftools.dwarf.callframe import FDE
-    from elftools.elf.elffile import ELFFile
 
 # A recursion that has used up its stack has thousands.
 MOST_CALLS = 64
