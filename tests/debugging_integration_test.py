@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import threading
 from collections.abc import Iterator, Sequence
@@ -11,13 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from machine import PATIENCE_SECONDS, free_port, http_get
+from machine import PATIENCE_SECONDS, Machine, free_port, http_get
 from unikernel.image.debug_file import build_id, check_debug_file, extract_programs
 from unikernel.image.manifest import read_manifest
 from unikernel.image.spec import Port
 from unikernel.library_os import find_library_os
+from unikernel.run.command import BootFiles, qemu_command, streams_of
 from unikernel.run.gdb import gdb_command
-from unikernel.run.qemu import BootFiles, RunOptions, qemu_command
+from unikernel.run.options import RunOptions
 
 IMAGES = Path("tests.images")
 
@@ -26,11 +28,12 @@ IMAGES = Path("tests.images")
 def stopped_machine(image: Path, port: int, gdb_port: int, *, parameters: str) -> Iterator[None]:
     """Waits for a debugger before its first instruction."""
     library_os = find_library_os("linux")
+    machine = library_os.machines["microvm"]
     argv = qemu_command(
         "qemu-system-x86_64",
         library_os,
-        library_os.machines["microvm"],
-        BootFiles(image),
+        machine,
+        BootFiles(str(image)),
         read_manifest(image),
         RunOptions(),
         [Port(8080, port)],
@@ -38,6 +41,8 @@ def stopped_machine(image: Path, port: int, gdb_port: int, *, parameters: str) -
     )
     place = argv.index("-append") + 1
     argv[place] = f"{parameters} {argv[place]}"
+    for device in ("console", *streams_of(library_os, machine)):
+        argv += ["-chardev", f"null,id={device}"]
     argv += ["-gdb", f"tcp:127.0.0.1:{gdb_port}", "-S"]
     process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     try:
@@ -107,6 +112,23 @@ def test_a_request_stops_in_the_service_with_its_callers_and_their_variables(
     # The kernel's table of symbols.
     assert "start_kernel in section .init.text" in printed
     # Who was stopped goes on as if nothing had been.
+    assert answers == [(200, "Hello from a unikernel at /there\n")]
+
+
+def test_the_command_that_a_run_prints_attaches_with_all_symbols(tmp_path: Path) -> None:
+    port = free_port()
+    with Machine(IMAGES / "debug-static.elf", options=["--debug", "-p", f"{port}:8080"]) as machine:
+        machine.wait_for("gdb ")
+        (command,) = [line for line in machine.console.splitlines() if line.startswith("    gdb ")]
+        answers: list[tuple[int, str]] = []
+        client = threading.Thread(target=lambda: answers.append(http_get(port, "/there")), daemon=True)
+        client.start()
+        printed = debug(
+            shlex.split(command), *("break write_response", "continue", "up", "print request[0]@10", "info symbol start_kernel", "delete", "detach")
+        )
+        client.join(PATIENCE_SECONDS)
+    assert '$1 = "GET /there"' in printed, printed
+    assert "start_kernel in section .init.text" in printed
     assert answers == [(200, "Hello from a unikernel at /there\n")]
 
 

@@ -6,6 +6,7 @@ It is imported where a file is read: most layers have no ELF file in them, and t
 from __future__ import annotations
 
 import mmap
+import struct
 import subprocess
 from dataclasses import dataclass
 from enum import Enum
@@ -59,7 +60,7 @@ _MACHINES = {
 }
 _DF_1_PIE = 0x08000000
 # OSError: by a seek to an offset that no file can have.
-_NONSENSE = (ValueError, LookupError, AttributeError, TypeError, AssertionError, ArithmeticError, MemoryError, EOFError, OSError)
+_NONSENSE = (ValueError, LookupError, AttributeError, TypeError, AssertionError, ArithmeticError, MemoryError, EOFError, OSError, struct.error)
 
 
 def parser_failures() -> tuple[type[Exception], ...]:

@@ -78,7 +78,8 @@ class Channels:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for end in (*self._pipes.values(), *self._sockets.values(), *self._theirs.values()):
+        ends: list[socket.socket | BinaryIO] = [*self._pipes.values(), *self._sockets.values(), *self._theirs.values()]
+        for end in ends:
             end.close()
 
     def _read(self) -> None:

@@ -76,7 +76,7 @@ class CoreDump:
 
 def split_dumps(stream: bytes) -> list[bytes]:
     """The dumps that arrived one after another, each with its frame. What is no whole dump is the last of them."""
-    dumps = []
+    dumps: list[bytes] = []
     while stream:
         length = _FRAME_SIZE + int.from_bytes(stream[len(DUMP_MAGIC) : _FRAME_SIZE], "little")
         if not stream.startswith(DUMP_MAGIC) or length > len(stream):

@@ -157,7 +157,9 @@ class _Modules:
             self._rootfs.write_file(self._rootfs.resolve(path), copy)
             self._files[path] = copy
             return Module(path, self._stack.enter_context(copy.open("rb")))
-        except (UnikernelError, *parser_failures()):
+        except UnikernelError:
+            return None
+        except parser_failures():
             return None
 
     def symbols(self, calls: Sequence[Call], find_debug: FindDebug) -> dict[tuple[str, int], Sequence[Location]]:

@@ -228,8 +228,8 @@ def test_anything_gives_a_report(sample: _Sample, data: st.DataObject) -> None:
     stack = [sample.address("in_keeper"), 0, 0, 0, sample.address("in_start"), 0]
     core = bytearray(_core({"rip": sample.address("leaf"), "rsp": _STACK}, stack))
     for _ in range(data.draw(st.integers(0, 6))):
-        size = data.draw(st.sampled_from([1, 2, 4, 8]))
-        at = data.draw(st.integers(0, len(core) - size))
+        size: int = data.draw(st.sampled_from([1, 2, 4, 8]))
+        at: int = data.draw(st.integers(0, len(core) - size))
         core[at : at + size] = (data.draw(_NUMBERS) % (1 << 8 * size)).to_bytes(size, "little")
     report = crash_report(_dump(bytes(core[: data.draw(st.integers(0, len(core)))])), sample.image, lambda path: None)
     assert report.to_text() and len(report.frames) <= 64

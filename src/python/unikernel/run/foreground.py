@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Callable
+from typing import BinaryIO, Callable
 
 from unikernel.digests import file_sha256
 from unikernel.errors import UnikernelError
@@ -71,7 +71,10 @@ def crash_text(ended: Ended, image: Path, debug_file: Path | None) -> str:
     from unikernel.image.debug_file import open_program
     from unikernel.run.crash import crash_reports
 
-    reports = crash_reports(ended.crash, image, lambda program: debug_file and open_program(debug_file, program))
+    def find_debug(program: str) -> BinaryIO | None:
+        return None if debug_file is None else open_program(debug_file, program)
+
+    reports = crash_reports(ended.crash, image, find_debug)
     lines = [f"unikernel: {report.to_text()}\n" for report in reports]
     if lines and debug_file is None:
         lines.append(f"unikernel: functions and lines are in the debug file, {image.name}.debug (see docs/debugging.md)\n")

@@ -135,7 +135,7 @@ class _EhFrame:
             try:
                 entry = _parse_entries(self._common(common), self._address + common)[0]
                 self._encodings[common] = entry.augmentation_dict.get("FDE_encoding", 0)
-            except (struct.error, *parser_failures()):
+            except parser_failures():
                 self._encodings[common] = None
         return self._encodings[common]
 
@@ -179,7 +179,7 @@ class Unwinder:
             yield Call(None if module is None else module.path, counter - shift, lookup - shift)
             try:
                 before, is_exact = self._step(registers, module, lookup - shift, is_innermost=number == 0)
-            except (struct.error, *parser_failures()):
+            except parser_failures():
                 return
             if before is None or before[RETURN_ADDRESS] == 0:
                 return
