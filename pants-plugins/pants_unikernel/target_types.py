@@ -29,6 +29,7 @@ from pants.util.docutil import bin_name
 from pants.util.frozendict import FrozenDict
 from pants.util.strutil import help_text
 
+from unikernel.hypervisors import HYPERVISORS
 from unikernel.image.spec import NETWORK_MODES, Network, Port, parse_size
 from unikernel.linux.configuration import parse_option
 from unikernel.rootfs.files import PlacedFile, parse_mode
@@ -405,10 +406,14 @@ class UnikernelImageKernelParametersField(StringSequenceField):
     )
 
 
+# Those that are OCI layouts, which can be published.
+LAYOUT_FORMATS = ("container", "oci")
+
+
 class UnikernelImageFormatsField(StringSequenceField):
     alias = "formats"
     default = ("elf",)
-    valid_choices = ("elf", "container", "oci")
+    valid_choices = ("elf", *LAYOUT_FORMATS, *HYPERVISORS)
     value: tuple[str, ...]
     help = help_text(
         f"""
@@ -418,6 +423,8 @@ class UnikernelImageFormatsField(StringSequenceField):
 
         The container image is an OCI layout, the directory `NAME.container`, and `NAME.container.tar` for `docker load`; the package is the
         OCI layout `NAME.oci`. No daemon is needed. `{bin_name()} publish` pushes both to registries.
+
+        Further ones are configurations for hypervisors that boot the image, beside it: {', '.join(f"`{name}`" for name in HYPERVISORS)}.
 
         Example: `formats=["elf", "container", "oci"]`
         """

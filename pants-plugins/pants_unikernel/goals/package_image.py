@@ -16,6 +16,9 @@ from pants.util.logging import LogLevel
 
 from pants_unikernel import engine
 from pants_unikernel.image_types import BuiltImage, BuiltLayout, ContainerRequest, OciPackageRequest, UnikernelImageFieldSet
+from pants_unikernel.subsystems.linux import UnikernelLinux
+from pants_unikernel.subsystems.toolkit import Toolkit
+from pants_unikernel.target_types import LAYOUT_FORMATS
 from pants_unikernel.util_rules import (
     container,
     destinations,
@@ -29,6 +32,7 @@ from pants_unikernel.util_rules import (
 from pants_unikernel.util_rules.container import check_container
 from pants_unikernel.util_rules.destinations import find_destinations
 from pants_unikernel.util_rules.failures import UnikernelBuildError
+from pants_unikernel.util_rules.hypervisor_configs import check_hypervisors, hypervisor_configs_of
 from pants_unikernel.util_rules.image import build_image, image_of_layout
 from pants_unikernel.util_rules.library_os import LibraryOsTargets
 from pants_unikernel.util_rules.signing import (
@@ -39,11 +43,12 @@ from pants_unikernel.util_rules.signing import (
     sign_layout,
     statement_of,
 )
+from unikernel.hypervisors import HYPERVISORS
 from unikernel.oci.layout import Descriptor
 from unikernel.signing.files import paths_beside, signatures_path
 
 # What is written beside an image, by its ending.
-_BESIDE = (".container", ".json", ".kraftkit", ".oci")
+_BESIDE = {".container", ".json", ".kraftkit", ".oci", *(os.path.splitext(about.ending)[1] for about in HYPERVISORS.values())}
 
 
 @dataclass(frozen=True)
@@ -123,16 +128,20 @@ async def package_unikernel_image(
     library_oses: LibraryOsTargets,
     output_paths: DeclaredOutputPaths,
     docker: DockerOptions,
+    linux: UnikernelLinux,
+    toolkit: Toolkit,
 ) -> BuiltPackage:
     output_paths.check(field_set)
     if "container" in field_set.formats.value:
         await check_container(field_set, library_oses)
-    found = await find_destinations(field_set, docker) if field_set.formats.value != ("elf",) else []
+    await check_hypervisors(field_set, library_oses, linux)
+    found = await find_destinations(field_set, docker) if set(field_set.formats.value) & set(LAYOUT_FORMATS) else []
     image = await build_image(field_set, library_oses)
     layouts = await _build_layouts(field_set, image)
+    configs = await hypervisor_configs_of(field_set, image, library_oses, toolkit)
     size = f"{image.size / 10**6:.1f} MB" if image.size >= 10**6 else f"{image.size / 10**3:.1f} kB"
     lines = [f"  {size}, SHA-256 {image.sha256}"]
-    digests, is_signed = [image.digest, *(layout.digest for layout in layouts.values())], signer.signer is not None
+    digests, is_signed = [image.digest, *(layout.digest for layout in layouts.values()), configs.digest], signer.signer is not None
     if is_signed:
         statement = await statement_of(field_set, image, signer)
         digests.append(await sign(field_set, image, statement, signer))
@@ -147,6 +156,7 @@ async def package_unikernel_image(
         signatures = signatures_path(layout.path) if is_signed else ""
         beside.append(BuiltOciLayout(layout.path, (f"  {layout.image.digest}",), kind, layout.image, signatures))
         beside += [BuiltPackageArtifact(path) for path in (layout.archive, signatures) if path]
+    beside += [BuiltPackageArtifact(path) for path in configs.paths]
     return BuiltPackage(await engine.merge_digests(digests), (artifact, *beside))
 
 
