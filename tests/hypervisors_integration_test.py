@@ -17,7 +17,7 @@ import pytest
 from pants_project import PantsProject, completed_processes
 from unikernel.testing.cloud_hypervisor import vm_config
 from unikernel.testing.firecracker import firecracker_complaint
-from unikernel.testing.libvirt import domain_complaint
+from unikernel.testing.libvirt import boot_domain, domain_complaint
 
 PROGRAM = "cc_sources(name='sources')\ncc_binary(name='program', dependencies=[':sources'])\n"
 KVM = ("firecracker", "cloud-hypervisor", "libvirt")
@@ -33,7 +33,8 @@ def image(name: str = "unikernel", **fields: Any) -> str:
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PantsProject]:
     with PantsProject(tmp_path_factory.mktemp("project")) as project:
         # Pants would know what it has made before, for whatever test.
-        project.write("app/main.c", f'const char made[] = "{uuid.uuid4().hex}";\nint main(void) {{ return 0; }}\n')
+        source = '#include <stdio.h>\nconst char made[] = "NEW";\nint main(void) { puts("hello"); return 7; }\n'
+        project.write("app/main.c", source.replace("NEW", uuid.uuid4().hex))
         project.write("app/BUILD", PROGRAM + image())
         yield project
 
@@ -76,6 +77,14 @@ def test_configurations_are_cached_and_a_further_one_makes_nothing_else_anew(pro
     assert configurations(project) == before
     project.write("app/BUILD", PROGRAM + image(formats=["elf", "firecracker"]))
     assert completed_processes(project.succeed("package", "app:unikernel")) == []
+
+
+def test_libvirt_boots_the_domain(project: PantsProject, tmp_path: Path) -> None:
+    project.write("app/BUILD", PROGRAM + image())
+    project.succeed("package", "app:unikernel")
+    console = boot_domain(configurations(project)["unikernel.libvirt.xml"], project.root / "dist/app/unikernel.elf", tmp_path)
+    # It has asked for an address before.
+    assert console.replace("\r", "").splitlines() == ["hello", "unikernel: exited with status 7"]
 
 
 def test_publish_has_nothing_to_push_of_an_image_with_configurations(project: PantsProject) -> None:

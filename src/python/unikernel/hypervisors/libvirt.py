@@ -53,7 +53,7 @@ def _add_devices(domain: Element, machine: Machine) -> None:
 
 
 def _add_interface(devices: Element, machine: Machine) -> None:
-    if machine.attachment:
+    if not machine.forwards_ports:
         interface = SubElement(devices, "interface", type="network")
         SubElement(interface, "source", network=machine.attachment)
         SubElement(interface, "model", type="virtio")

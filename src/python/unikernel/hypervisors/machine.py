@@ -44,7 +44,7 @@ class Choices:
 @dataclass(frozen=True)
 class Machine:
     """`image` is the image's path as the configuration names it, and `memory` is in MiB. `address` has the length of its prefix; without
-    one, the image asks for it (DHCP). `attachment` is empty where ports are forwarded. `qemu_machine` is for libvirt.
+    one, the image asks for it (DHCP). `forwards_ports` tells that the attachment is what forwards them. `qemu_machine` is for libvirt.
     `doubtful_options` are those without which the kernel finds one CPU only, and which it is not known to have.
     """
 
@@ -56,6 +56,7 @@ class Machine:
     command_line: str
     has_network: bool
     attachment: str = ""
+    forwards_ports: bool = False
     address: str = ""
     gateway: str = ""
     ports: Sequence[Port] = ()
@@ -80,6 +81,7 @@ def machine_of(image: Path, manifest: Manifest, hypervisor: str, output: Path, c
     has_network = network.mode != "none"
     needed = support.kernel_config_smp if cpus > 1 else ()
     address, gateway = _static_network(image, manifest)
+    attachment = _attachment(choices.attachment, about) if has_network else ""
     return Machine(
         name=name,
         image=choices.image_path and _given_path(choices.image_path, about) or _image_path(image, output, about, name),
@@ -88,7 +90,8 @@ def machine_of(image: Path, manifest: Manifest, hypervisor: str, output: Path, c
         cpus=cpus,
         command_line=_command_line(library_os, manifest, support),
         has_network=has_network,
-        attachment=_attachment(choices.attachment, about) if has_network else "",
+        attachment=attachment,
+        forwards_ports=bool(attachment) and attachment == about.forwarder,
         address=address,
         gateway=gateway,
         ports=_ports(image, manifest) if has_network else (),
@@ -142,7 +145,7 @@ def _plain_path(path: str) -> str:
 def _attachment(given: str, about: Hypervisor) -> str:
     attachment = given or about.default_attachment
     pattern = _NETWORK if about.directory else _INTERFACE
-    if attachment and not pattern.fullmatch(attachment):
+    if not pattern.fullmatch(attachment):
         raise UnikernelError(f"{attachment!r} is no name of a {about.attachment}: it has letters, digits, '_', '.' and '-'.")
     return attachment
 
@@ -188,14 +191,14 @@ def _ports(image: Path, manifest: Manifest) -> list[Port]:
 def notes(machine: Machine, about: Hypervisor) -> list[str]:
     """What a user of the configuration has to know: lines for comments, without anything that is not ours or a name of this module's."""
     lines = []
-    if machine.attachment:
+    if machine.has_network and not machine.forwards_ports:
         lines.append(f"Its network card is attached to the {about.attachment} {machine.attachment}, which has to be there.")
     if machine.address:
         gateway = f", and its gateway at {machine.gateway}" if machine.gateway else ""
         lines.append(f"It has the address {machine.address}{gateway}.")
-    elif machine.has_network and machine.attachment:
+    elif machine.has_network:
         lines.append("It asks for its address by DHCP.")
-    if machine.ports and machine.attachment:
+    if machine.ports and not machine.forwards_ports:
         listening = ", ".join(f"{port.guest_port}/{port.protocol}" for port in machine.ports)
         lines.append(f"It listens on {listening} at its own address: no port of the host is forwarded.")
     return [*lines, *warnings(machine, about)]
@@ -205,7 +208,7 @@ def warnings(machine: Machine, about: Hypervisor) -> list[str]:
     """Of what was declared, what the machine will not do."""
     lines = []
     moved = [port for port in machine.ports if port.guest_port != port.host_port]
-    if machine.attachment and moved:
+    if moved and not machine.forwards_ports:
         forwards = ", ".join(f"{port.host_port} to {port.guest_port}/{port.protocol}" for port in moved)
         lines.append(f"{about.title} forwards no ports: what the image declares ({forwards}) takes a rule of the host's.")
     if machine.doubtful_options:
