@@ -280,7 +280,11 @@ def _add_hypervisor_config(add: Callable[..., argparse.ArgumentParser]) -> None:
         help="what its network card is attached to there: a tap device (tap0), for xl a bridge (xenbr0), for libvirt a network (default)",
     )
     parser.add_argument(
-        "--kernel-option", action="append", default=[], metavar="CONFIG_NAME=y", help="one that its kernel is known to have (repeatable)"
+        "--kernel-option",
+        action="append",
+        default=[],
+        metavar="CONFIG_NAME=y",
+        help="one that its kernel is known to have (repeatable)",
     )
 
 

@@ -14,7 +14,7 @@ from unikernel.testing.cloud_hypervisor import vm_config
 from unikernel.testing.hypervisors import pvh_image
 
 # It prints where it was started and its arguments, each with a NUL behind it.
-_IMPOSTOR = "#!/bin/sh\nprintf '%s\\0' \"$PWD\" \"$@\"\n"
+_IMPOSTOR = '#!/bin/sh\nprintf \'%s\\0\' "$PWD" "$@"\n'
 
 
 def _called(script: Path, *arguments: str) -> tuple[Path, list[str]]:
@@ -24,7 +24,9 @@ def _called(script: Path, *arguments: str) -> tuple[Path, list[str]]:
     (programs / "cloud-hypervisor").write_text(_IMPOSTOR)
     (programs / "cloud-hypervisor").chmod(0o755)
     environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
-    printed = subprocess.run([str(script), *arguments], cwd="/", env=environment, stdout=subprocess.PIPE, check=True).stdout.decode()
+    printed = subprocess.run(
+        [str(script), *arguments], cwd="/", env=environment, stdout=subprocess.PIPE, check=True
+    ).stdout.decode()
     directory, *words = printed.split("\0")[:-1]
     return Path(directory), words
 

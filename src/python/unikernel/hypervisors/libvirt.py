@@ -32,7 +32,10 @@ def configuration(machine: Machine) -> str:
         _text(domain, event, "destroy")
     _add_devices(domain, machine)
     ElementTree.indent(domain)
-    lines = [f"It expects the image at {machine.image}; libvirt takes absolute paths only.", *notes(machine, HYPERVISORS["libvirt"])]
+    lines = [
+        f"It expects the image at {machine.image}; libvirt takes absolute paths only.",
+        *notes(machine, HYPERVISORS["libvirt"]),
+    ]
     # Two hyphens end a comment, and a path can have them.
     comments = [f"<!-- {_escaped(line)} -->\n" for line in lines]
     return "".join([*comments, ElementTree.tostring(domain, encoding="unicode"), "\n"])

@@ -65,7 +65,9 @@ def test_passt_forwards_ports_as_unikernel_run_does(tmp_path: Path, capsys: pyte
 
 
 def test_a_static_address_is_the_one_that_ports_are_forwarded_to(tmp_path: Path) -> None:
-    domain = _domain(pvh_image(tmp_path / "a.elf", network=Network(mode="static", address="10.0.0.2/24", gateway="10.0.0.1")), attachment="passt")
+    domain = _domain(
+        pvh_image(tmp_path / "a.elf", network=Network(mode="static", address="10.0.0.2/24", gateway="10.0.0.1")), attachment="passt"
+    )
     assert [address.attrib for address in domain.iter("ip")] == [{"family": "ipv4", "address": "10.0.0.2", "prefix": "24"}]
 
 

@@ -13,8 +13,8 @@ from unikernel.hypervisors.configuration import _WRITERS, write_configuration
 from unikernel.hypervisors.machine import Choices, Machine, machine_of
 from unikernel.image.manifest import read_manifest
 from unikernel.image.manifest_pb2 import LibraryOs, Manifest, Network, Start
-from unikernel.library_os import find_library_os, library_os_names
 from unikernel.library_os import description as library_os_description
+from unikernel.library_os import find_library_os, library_os_names
 from unikernel.library_os.reader import read_library_os
 from unikernel.testing.hypervisors import PVH, pvh_image
 from unikernel.testing.images import image_with_note
@@ -42,14 +42,18 @@ def test_the_same_image_has_the_same_configuration_wherever_it_is(tmp_path: Path
 
 @pytest.mark.parametrize("hypervisor", sorted(HYPERVISORS))
 def test_a_kernel_without_pvh_is_refused(tmp_path: Path, hypervisor: str) -> None:
-    with pytest.raises(UnikernelError, match=f"^{HYPERVISORS[hypervisor].title} does not boot .*: it is no ELF file with an entry for PVH"):
+    with pytest.raises(
+        UnikernelError, match=f"^{HYPERVISORS[hypervisor].title} does not boot .*: it is no ELF file with an entry for PVH"
+    ):
         write_configuration(pvh_image(tmp_path / "a.elf", notes=()), hypervisor)
     assert sorted(os.listdir(tmp_path)) == [".a.elf.parts", "a.elf"]
 
 
 def test_a_kernel_that_knows_nothing_of_xen_is_refused_by_xl_only(tmp_path: Path) -> None:
     image = pvh_image(tmp_path / "a.elf", notes=[PVH])
-    with pytest.raises(UnikernelError, match=r'its kernel knows nothing of Xen; build it with kernel_config=\["CONFIG_ACPI=y", "CONFIG_HVC_XEN=y"'):
+    with pytest.raises(
+        UnikernelError, match=r'its kernel knows nothing of Xen; build it with kernel_config=\["CONFIG_ACPI=y", "CONFIG_HVC_XEN=y"'
+    ):
         write_configuration(image, "xl")
     for hypervisor in HYPERVISORS.keys() - {"xl"}:
         assert write_configuration(image, hypervisor).exists()
@@ -65,7 +69,9 @@ def test_a_file_that_is_no_image_is_refused(tmp_path: Path) -> None:
 def test_a_library_os_that_no_hypervisor_boots_is_refused(tmp_path: Path, name: str) -> None:
     assert not find_library_os(name).hypervisors
     image = pvh_image(tmp_path / "a.elf", library_os=LibraryOs(name=name))
-    with pytest.raises(UnikernelError, match=f"^Firecracker does not boot images of {name}: its description says by what they are booted"):
+    with pytest.raises(
+        UnikernelError, match=f"^Firecracker does not boot images of {name}: its description says by what they are booted"
+    ):
         write_configuration(image, "firecracker")
 
 

@@ -308,7 +308,9 @@ def _check(library_os: LibraryOs, label: str) -> None:
     if bool(library_os.machines) == bool(library_os.elsewhere):
         raise UnikernelError(f"{label}: boot has either machines or elsewhere, which says what boots images in their place.")
     if library_os.hypervisors and isinstance(build, Pack) and build.kernel:
-        raise UnikernelError(f"{label}: hypervisors is for images that boot as they are, and these have a root file system beside a kernel.")
+        raise UnikernelError(
+            f"{label}: hypervisors is for images that boot as they are, and these have a root file system beside a kernel."
+        )
     for name, support in library_os.hypervisors.items():
         if bool(support.kernel_config) != bool(support.elf_note):
             raise UnikernelError(

@@ -59,5 +59,7 @@ _CONFIGURATION = {
 def firecracker_complaint(document: Any) -> str:
     """What is wrong with the configuration; empty for a valid one."""
     Draft202012Validator.check_schema(_CONFIGURATION)
-    errors = sorted(Draft202012Validator(_CONFIGURATION).iter_errors(document), key=lambda error: [str(part) for part in error.path])
+    errors = sorted(
+        Draft202012Validator(_CONFIGURATION).iter_errors(document), key=lambda error: [str(part) for part in error.path]
+    )
     return errors[0].message if errors else ""

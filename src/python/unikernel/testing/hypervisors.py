@@ -15,7 +15,9 @@ from unikernel.image.manifest_pb2 import LibraryOs, Manifest, Network, Port
 PVH, GUEST_OS = 18, 6
 
 
-def pvh_image(path: Path, *, notes: Iterable[int] = (PVH, GUEST_OS), ports: Iterable[tuple[int, int, str]] = (), **fields: Any) -> Path:
+def pvh_image(
+    path: Path, *, notes: Iterable[int] = (PVH, GUEST_OS), ports: Iterable[tuple[int, int, str]] = (), **fields: Any
+) -> Path:
     """`notes` are types of notes of the owner "Xen"; `ports` are guest's, host's and protocol; `fields` are the manifest's."""
     values: dict[str, Any] = {
         "name": "unikernel",
@@ -27,7 +29,9 @@ def pvh_image(path: Path, *, notes: Iterable[int] = (PVH, GUEST_OS), ports: Iter
         "network": Network(mode="dhcp"),
         **fields,
     }
-    manifest = Manifest(ports=[Port(guest_port=guest, host_port=host, protocol=protocol) for guest, host, protocol in ports], **values)
+    manifest = Manifest(
+        ports=[Port(guest_port=guest, host_port=host, protocol=protocol) for guest, host, protocol in ports], **values
+    )
     content = b"".join(struct.pack("<III4s8s", 4, 8, kind, b"Xen\0", bytes(8)) for kind in notes)
     content += image_manifest.note(image_manifest.encode(manifest))
     directory = path.parent / f".{path.name}.parts"

@@ -21,7 +21,15 @@ _LIBRARY = "libxlutil.so.4.17"
 _PACKAGES = (
     "libxenmisc4.17",
     # What it is linked with, and a small machine does not have.
-    *("libxencall1", "libxendevicemodel1", "libxenevtchn1", "libxenforeignmemory1", "libxengnttab1", "libxenhypfs1", "libxenstore4"),
+    *(
+        "libxencall1",
+        "libxendevicemodel1",
+        "libxenevtchn1",
+        "libxenforeignmemory1",
+        "libxengnttab1",
+        "libxenhypfs1",
+        "libxenstore4",
+    ),
     *("libxentoolcore1", "libxentoollog1", "libyajl2"),
     # The manual.
     "xen-utils-common",
