@@ -29,6 +29,7 @@ from pants.util.frozendict import FrozenDict
 from pants.util.strutil import help_text
 
 from pants_unikernel.address_fields import AddressesFieldMixin, AddressField
+from unikernel.hypervisors import HYPERVISORS
 from unikernel.image.spec import NETWORK_MODES, Network, Port, parse_size
 from unikernel.linux.configuration import parse_option
 from unikernel.rootfs.files import PlacedFile, parse_mode
@@ -395,10 +396,14 @@ class UnikernelImageKernelParametersField(StringSequenceField):
     )
 
 
+# Those that are OCI layouts, which can be published.
+LAYOUT_FORMATS = ("container", "oci")
+
+
 class UnikernelImageFormatsField(StringSequenceField):
     alias = "formats"
     default = ("elf",)
-    valid_choices = ("elf", "container", "oci", "debug")
+    valid_choices = ("elf", *LAYOUT_FORMATS, "debug", *HYPERVISORS)
     value: tuple[str, ...]
     help = help_text(
         f"""
@@ -408,6 +413,8 @@ class UnikernelImageFormatsField(StringSequenceField):
 
         The container image is an OCI layout, the directory `NAME.container`, and `NAME.container.tar` for `docker load`; the package is the
         OCI layout `NAME.oci`. No daemon is needed. `{bin_name()} publish` pushes both to registries.
+
+        Further ones are configurations for hypervisors that boot the image, beside it: {', '.join(f"`{name}`" for name in HYPERVISORS)}.
 
         Example: `formats=["elf", "container", "oci"]`
         """

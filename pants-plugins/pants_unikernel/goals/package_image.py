@@ -16,7 +16,9 @@ from pants.util.logging import LogLevel
 
 from pants_unikernel import engine
 from pants_unikernel.image_types import BuiltImage, BuiltLayout, ContainerRequest, OciPackageRequest, UnikernelImageFieldSet
+from pants_unikernel.subsystems.linux import UnikernelLinux
 from pants_unikernel.subsystems.toolkit import Toolkit
+from pants_unikernel.target_types import LAYOUT_FORMATS
 from pants_unikernel.util_rules import (
     container,
     destinations,
@@ -31,6 +33,7 @@ from pants_unikernel.util_rules.container import check_container
 from pants_unikernel.util_rules.debug_file import check_debug_file, debug_file_of
 from pants_unikernel.util_rules.destinations import find_destinations
 from pants_unikernel.util_rules.failures import UnikernelBuildError
+from pants_unikernel.util_rules.hypervisor_configs import check_hypervisors, hypervisor_configs_of
 from pants_unikernel.util_rules.image import build_image
 from pants_unikernel.util_rules.library_os import LibraryOsTargets
 from pants_unikernel.util_rules.signing import (
@@ -41,13 +44,15 @@ from pants_unikernel.util_rules.signing import (
     sign_layout,
     statement_of,
 )
+from unikernel.hypervisors import HYPERVISORS
 from unikernel.oci.layout import Descriptor
 from unikernel.signing.files import paths_beside, signatures_path
 
 # What is written beside an image, by its ending.
-_BESIDE = (".container", ".debug", ".json", ".kraftkit", ".oci")
-# Formats that are pushed to registries.
-_PUBLISHED = {"container", "oci"}
+_BESIDE = {
+    *(".container", ".debug", ".json", ".kraftkit", ".oci"),
+    *(os.path.splitext(about.ending)[1] for about in HYPERVISORS.values()),
+}
 
 
 @dataclass(frozen=True)
@@ -136,6 +141,7 @@ async def package_unikernel_image(
     library_oses: LibraryOsTargets,
     output_paths: DeclaredOutputPaths,
     docker: DockerOptions,
+    linux: UnikernelLinux,
     toolkit: Toolkit,
 ) -> BuiltPackage:
     output_paths.check(field_set)
@@ -143,11 +149,13 @@ async def package_unikernel_image(
         await check_container(field_set, library_oses)
     if "debug" in field_set.formats.value:
         await check_debug_file(field_set, library_oses)
-    found = await find_destinations(field_set, docker) if _PUBLISHED & set(field_set.formats.value) else []
+    await check_hypervisors(field_set, library_oses, linux)
+    found = await find_destinations(field_set, docker) if set(field_set.formats.value) & set(LAYOUT_FORMATS) else []
     image = await build_image(field_set, library_oses)
     layouts = await _build_layouts(field_set, image)
+    configs = await hypervisor_configs_of(field_set, image, library_oses, toolkit)
     lines = [_summary(image.size, image.sha256)]
-    digests, is_signed = [image.digest, *(layout.digest for layout in layouts)], signer.signer is not None
+    digests, is_signed = [image.digest, *(layout.digest for layout in layouts), configs.digest], signer.signer is not None
     if is_signed:
         statement = await statement_of(field_set, image, signer)
         digests.append(await sign(field_set, image, statement, signer))
@@ -166,6 +174,7 @@ async def package_unikernel_image(
         debug = await debug_file_of(field_set, image, toolkit)
         digests.append(debug.digest)
         beside.append(BuiltPackageArtifact(debug.path, (_summary(debug.size, debug.sha256),)))
+    beside += [BuiltPackageArtifact(path) for path in configs.paths]
     return BuiltPackage(await engine.merge_digests(digests), (artifact, *beside))
 
 

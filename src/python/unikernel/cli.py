@@ -1,5 +1,5 @@
-"""The command `unikernel`. What people use: `inspect`, `ls`, `extract`, `diff`, `size`, `verify`, `run`, `test` and `publish`. The other commands are the steps of
-a build, one a process."""
+"""The command `unikernel`. What people use: `inspect`, `ls`, `extract`, `diff`, `size`, `verify`, `run`, `test`, `hypervisor-config` and
+`publish`. The other commands are the steps of a build, one a process."""
 
 from __future__ import annotations
 
@@ -64,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_verify(add)
     _add_run(add)
     _add_test(add)
+    _add_hypervisor_config(add)
     _add_rootfs_steps(add)
     add_linux_steps(add)
     _add_link(add)
@@ -334,6 +335,42 @@ def _test(arguments: argparse.Namespace) -> int:
             path.write_bytes(content)
     sys.stdout.write(outcome.to_text(0 if arguments.follow else arguments.lines))
     return 0 if outcome.holds else 1
+
+
+# --- hypervisors --------------------------------------------------------------------------------------------------
+
+
+def _add_hypervisor_config(add: Callable[..., argparse.ArgumentParser]) -> None:
+    from unikernel.hypervisors import HYPERVISORS
+
+    parser = add("hypervisor-config", _hypervisor_config, "Write what boots an image under a hypervisor: see docs/hypervisors.md.")
+    parser.add_argument("image", type=Path, metavar="IMAGE")
+    parser.add_argument("--for", dest="hypervisor", choices=sorted(HYPERVISORS), required=True, help="the hypervisor, or its tool")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="by default beside the image, with its name")
+    parser.add_argument("--name", default="", help="of the machine; by default that of the image's target")
+    parser.add_argument("--image-path", default="", metavar="PATH", help="where the image is on the machine that boots it")
+    parser.add_argument(
+        "--attach",
+        default="",
+        metavar="NAME",
+        help="what its network card is attached to there: a tap device (tap0), for xl a bridge (xenbr0), for libvirt a network (default)",
+    )
+    parser.add_argument(
+        "--kernel-option",
+        action="append",
+        default=[],
+        metavar="CONFIG_NAME=y",
+        help="one that its kernel is known to have (repeatable)",
+    )
+
+
+def _hypervisor_config(arguments: argparse.Namespace) -> int:
+    from unikernel.hypervisors.configuration import write_configuration
+    from unikernel.hypervisors.machine import Choices
+
+    choices = Choices(arguments.name, arguments.image_path, arguments.attach, arguments.kernel_option)
+    print(write_configuration(arguments.image, arguments.hypervisor, arguments.output, choices))
+    return 0
 
 
 # --- the steps of a root file system ------------------------------------------------------------------------------

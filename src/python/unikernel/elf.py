@@ -150,6 +150,22 @@ def _kind(elf: ELFFile, interpreter: str | None, has_dynamic: bool, soname: str 
     raise UnikernelError(f"ELF type {elf_type} is nothing that can be run")
 
 
+def loaded_notes(path: Path, owner: str) -> set[int]:
+    """The types of an owner's notes in the segments of an ELF file. Raises UnikernelError for what is not well-formed."""
+    from elftools.elf.elffile import ELFFile
+    from elftools.elf.enums import ENUM_NOTE_N_TYPE
+    from elftools.elf.segments import NoteSegment
+
+    with path.open("rb") as stream:
+        try:
+            segments = [segment for segment in ELFFile(stream).iter_segments() if isinstance(segment, NoteSegment)]
+            notes = [note for segment in segments for note in segment.iter_notes() if note["n_name"] == owner]
+        except parser_failures() as error:
+            raise UnikernelError(f"{path} is not a well-formed ELF file: {str(error) or type(error).__name__}.") from error
+    # Types that another owner has a meaning for come with that meaning's name.
+    return {ENUM_NOTE_N_TYPE.get(note["n_type"], note["n_type"]) for note in notes}
+
+
 def speaks_tls(path: Path) -> bool:
     """Whether the file has a TLS implementation compiled in that looks for certificates in the file system."""
     if path.stat().st_size == 0:

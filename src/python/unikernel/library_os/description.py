@@ -23,6 +23,9 @@ CONFIGURABLE = (
     "working_directory",
 )
 
+# What boots an image's ELF file itself, beside the machines that a description has: see unikernel.hypervisors.
+HYPERVISORS = ("cloud-hypervisor", "firecracker", "libvirt", "xl")
+
 
 class InputKind(str, Enum):
     """`ELF` is a file for the library OS's architecture; `PROGRAM` runs on the build machine."""
@@ -261,13 +264,28 @@ class Debug:
     program_start: ProgramStart | None = None
 
 
+class HypervisorSupport:
+    """How a hypervisor boots the same file: `append` is what its command line has to have there, and `machine` QEMU's machine, for libvirt.
+
+    `kernel_config` are options that the image's kernel needs there and does not have by itself, and `kernel_config_smp` are those for more
+    than one CPU. An image with the former has an ELF note of the owner "Xen" and the type `elf_note`.
+    """
+
+    append: str = ""
+    machine: str = ""
+    kernel_config: tuple[str, ...] = ()
+    kernel_config_smp: tuple[str, ...] = ()
+    elf_note: int = 0
+
+
 @dataclass(frozen=True)
 class LibraryOs:
     """`title`, `tried` and `published` are for people: what it is, what it was tried with, where its kernels are. `honours` are the
     fields of an image (as in a BUILD file) that it can do something with. `machines` are by name, the default first; where there are
     none, `elsewhere` says what boots the image. `rootfs_copies` is how often the root file system is in memory. `terminal` tells that its
     console is a terminal, where Ctrl-C is a signal to the application. `streams` are what it sends beside the console where a machine has
-    virtio consoles: the stream's name -> what the command line says to have it sent to the console of its number, from 0.
+    virtio consoles: the stream's name -> what the command line says to have it sent to the console of its number, from 0. `hypervisors`
+    are those that boot the same file, by name.
     """
 
     name: str
@@ -293,3 +311,4 @@ class LibraryOs:
     urunc: Urunc | None = None
     kraftkit: KraftKit | None = None
     debug: Debug = Debug()
+    hypervisors: Mapping[str, HypervisorSupport] = field(default_factory=dict)

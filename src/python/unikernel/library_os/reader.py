@@ -10,6 +10,7 @@ from typing import Any
 
 from strictyaml import (
     Bool,
+    EmptyDict,
     Enum,
     Int,
     Map,
@@ -28,6 +29,7 @@ from unikernel.image.spec import NETWORK_MODES, parse_size
 from unikernel.library_os.command_line import NETWORK_PLACEHOLDERS
 from unikernel.library_os.description import (
     CONFIGURABLE,
+    HYPERVISORS,
     STREAMS,
     AppKind,
     CommandLine,
@@ -36,6 +38,7 @@ from unikernel.library_os.description import (
     Exit,
     ExitReport,
     Generate,
+    HypervisorSupport,
     Input,
     InputKind,
     KraftKit,
@@ -137,6 +140,15 @@ _MACHINE = Map(
         Optional("stream_controller"): Str(),
     }
 )
+_HYPERVISOR = Map(
+    {
+        Optional("append"): Str(),
+        Optional("machine"): Str(),
+        Optional("kernel_config"): _Words(),
+        Optional("kernel_config_smp"): _Words(),
+        Optional("elf_note"): Int(),
+    }
+)
 _SCHEMA = Map(
     {
         "name": Regex(NAME),
@@ -172,6 +184,7 @@ _SCHEMA = Map(
                 Optional("failure"): _Expression(),
             }
         ),
+        Optional("hypervisors"): Map({Optional(name): EmptyDict() | _HYPERVISOR for name in HYPERVISORS}),
         Optional("urunc"): Map({"type": Regex(NAME), "hypervisor": Regex(NAME), "entrypoint": _Words()}),
         Optional("kraftkit"): Map({"platform": Regex(NAME)}),
         Optional("debug"): Map(
@@ -235,6 +248,7 @@ def _library_os(document: Mapping[str, Any], label: str) -> LibraryOs:
         urunc=Urunc(**document["urunc"]) if "urunc" in document else None,
         kraftkit=KraftKit(**document["kraftkit"]) if "kraftkit" in document else None,
         debug=_debug(document.get("debug", {})),
+        hypervisors={name: HypervisorSupport(**values) for name, values in document.get("hypervisors", {}).items()},
     )
     _check(library_os, label)
     return library_os
@@ -313,6 +327,17 @@ def _check(library_os: LibraryOs, label: str) -> None:
         raise UnikernelError(f"{label}: kraftkit is for what packs a cpio archive beside a kernel.")
     if bool(library_os.machines) == bool(library_os.elsewhere):
         raise UnikernelError(f"{label}: boot has either machines or elsewhere, which says what boots images in their place.")
+    if library_os.hypervisors and isinstance(build, Pack) and build.kernel:
+        raise UnikernelError(
+            f"{label}: hypervisors is for images that boot as they are, and these have a root file system beside a kernel."
+        )
+    for name, support in library_os.hypervisors.items():
+        if bool(support.kernel_config) != bool(support.elf_note):
+            raise UnikernelError(
+                f"{label}: hypervisors.{name} has both kernel_config and elf_note, by which an image shows that it has them, or neither."
+            )
+        if (name == "libvirt") != bool(support.machine):
+            raise UnikernelError(f"{label}: hypervisors.libvirt has a machine, one of QEMU's, and the others have none.")
     for name, machine in library_os.machines.items():
         known(machine.arguments, ("image", "rootfs", "command_line", "memory"), f"boot.machines.{name}.arguments")
         if machine.stream_controller and not library_os.streams:

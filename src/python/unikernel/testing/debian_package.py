@@ -1,4 +1,4 @@
-"""Programs that Debian has and this machine may not: from its packages, without installing anything."""
+"""Programs and files that Debian has and this machine may not: from its packages, without installing anything."""
 
 from __future__ import annotations
 
@@ -17,18 +17,20 @@ def program(name: str, package: str = "", release: str = "") -> str:
     """The path of the program: the one on PATH, or that of the package (of the same name by default) of a Debian release (the running one
     by default), downloaded once in this process and removed when it ends.
     """
-    return shutil.which(name) or str(_extracted(package or name, release or _running_release()) / "usr/bin" / name)
+    return shutil.which(name) or str(extracted(package or name, release=release) / "usr/bin" / name)
 
 
 @functools.cache
-def _extracted(package: str, release: str) -> Path:
-    """From the mirror of Debian that this machine uses."""
-    directory = Path(tempfile.mkdtemp(prefix=f"{package}-"))
+def extracted(*packages: str, release: str = "") -> Path:
+    """A directory with the files of the packages of a Debian release (the running one by default), downloaded once in this process, from the
+    mirror of Debian that this machine uses, and removed when it ends.
+    """
+    directory = Path(tempfile.mkdtemp(prefix=f"{packages[0]}-"))
     atexit.register(shutil.rmtree, directory, ignore_errors=True)
     for name in ("lists/partial", "cache/archives/partial", "package"):
         (directory / name).mkdir(parents=True)
     sources = directory / "sources.list"
-    sources.write_text(f"deb [signed-by={_KEYRING}] {_mirror()} {release} main\n")
+    sources.write_text(f"deb [signed-by={_KEYRING}] {_mirror()} {release or _running_release()} main\n")
     options = {
         "Dir::Etc::sourcelist": sources,
         "Dir::Etc::sourceparts": "-",
@@ -38,9 +40,10 @@ def _extracted(package: str, release: str) -> Path:
     }
     apt_get = ["apt-get", "--quiet=2", *(f"--option={name}={value}" for name, value in options.items())]
     subprocess.run([*apt_get, "update"], check=True)
-    subprocess.run([*apt_get, "download", package], cwd=directory, check=True)
-    [archive] = directory.glob(f"{package}_*.deb")
-    subprocess.run(["dpkg-deb", "--extract", str(archive), str(directory / "package")], check=True)
+    subprocess.run([*apt_get, "download", *packages], cwd=directory, check=True)
+    for package in packages:
+        [archive] = directory.glob(f"{package}_*.deb")
+        subprocess.run(["dpkg-deb", "--extract", str(archive), str(directory / "package")], check=True)
     return directory / "package"
 
 
