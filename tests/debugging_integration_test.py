@@ -124,7 +124,8 @@ def test_the_command_that_a_run_prints_attaches_with_all_symbols(tmp_path: Path)
         client = threading.Thread(target=lambda: answers.append(http_get(port, "/there")), daemon=True)
         client.start()
         printed = debug(
-            shlex.split(command), *("break write_response", "continue", "up", "print request[0]@10", "info symbol start_kernel", "delete", "detach")
+            shlex.split(command),
+            *("break write_response", "continue", "up", "print request[0]@10", "info symbol start_kernel", "delete", "detach"),
         )
         client.join(PATIENCE_SECONDS)
     assert '$1 = "GET /there"' in printed, printed

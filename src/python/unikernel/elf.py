@@ -11,7 +11,7 @@ import subprocess
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from unikernel.errors import UnikernelError
 
@@ -60,7 +60,18 @@ _MACHINES = {
 }
 _DF_1_PIE = 0x08000000
 # OSError: by a seek to an offset that no file can have.
-_NONSENSE = (ValueError, LookupError, AttributeError, TypeError, AssertionError, ArithmeticError, MemoryError, EOFError, OSError, struct.error)
+_NONSENSE = (
+    ValueError,
+    LookupError,
+    AttributeError,
+    TypeError,
+    AssertionError,
+    ArithmeticError,
+    MemoryError,
+    EOFError,
+    OSError,
+    struct.error,
+)
 
 
 def parser_failures() -> tuple[type[Exception], ...]:
@@ -163,7 +174,8 @@ def loaded_notes(path: Path, owner: str) -> set[int]:
         except parser_failures() as error:
             raise UnikernelError(f"{path} is not a well-formed ELF file: {str(error) or type(error).__name__}.") from error
     # Types that another owner has a meaning for come with that meaning's name.
-    return {ENUM_NOTE_N_TYPE.get(note["n_type"], note["n_type"]) for note in notes}
+    numbers: dict[str, Any] = ENUM_NOTE_N_TYPE
+    return {numbers.get(note["n_type"], note["n_type"]) for note in notes}
 
 
 def speaks_tls(path: Path) -> bool:

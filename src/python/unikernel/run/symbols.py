@@ -104,7 +104,7 @@ def _located(pairs: Sequence[tuple[str, str]]) -> list[Location]:
 
 def dynamic_symbols(elf: ELFFile, addresses: Sequence[int]) -> dict[int, Location]:
     """By the names that a file exports, which are also in one without symbols. A name is demangled where c++filt is on PATH."""
-    found: dict[int, Location] = {}
+    found: dict[int, str] = {}
     try:
         section = elf.get_section_by_name(".dynsym")
         if section is None:
