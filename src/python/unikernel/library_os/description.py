@@ -264,6 +264,7 @@ class Debug:
     program_start: ProgramStart | None = None
 
 
+@dataclass(frozen=True)
 class HypervisorSupport:
     """How a hypervisor boots the same file: `append` is what its command line has to have there, and `machine` QEMU's machine, for libvirt.
 
