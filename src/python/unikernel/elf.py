@@ -10,7 +10,7 @@ import subprocess
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from unikernel.errors import UnikernelError
 
@@ -162,7 +162,8 @@ def loaded_notes(path: Path, owner: str) -> set[int]:
         except parser_failures() as error:
             raise UnikernelError(f"{path} is not a well-formed ELF file: {str(error) or type(error).__name__}.") from error
     # Types that another owner has a meaning for come with that meaning's name.
-    return {ENUM_NOTE_N_TYPE.get(note["n_type"], note["n_type"]) for note in notes}
+    numbers: dict[str, Any] = ENUM_NOTE_N_TYPE
+    return {numbers.get(note["n_type"], note["n_type"]) for note in notes}
 
 
 def speaks_tls(path: Path) -> bool:

@@ -72,7 +72,7 @@ def _add_interface(devices: Element, machine: Machine) -> None:
         for port in machine.ports:
             if port.protocol == protocol:
                 moved = {"to": str(port.guest_port)} if port.guest_port != port.host_port else {}
-                SubElement(forward, "range", start=str(port.host_port), **moved)
+                SubElement(forward, "range", {"start": str(port.host_port), **moved})
 
 
 def _text(parent: Element, tag: str, text: str, **attributes: str) -> None:
