@@ -84,7 +84,7 @@ def machine_of(image: Path, manifest: Manifest, hypervisor: str, output: Path, c
     attachment = _attachment(choices.attachment, about) if has_network else ""
     return Machine(
         name=name,
-        image=choices.image_path and _given_path(choices.image_path, about) or _image_path(image, output, about, name),
+        image=_given_path(choices.image_path, about) if choices.image_path else _image_path(image, output, about, name),
         architecture=manifest.architecture,
         memory=-(-manifest.memory_bytes // _MEBIBYTE),
         cpus=cpus,
