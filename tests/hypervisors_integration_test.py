@@ -8,7 +8,6 @@ import re
 import shlex
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
@@ -79,10 +78,10 @@ def test_configurations_are_cached_and_a_further_one_makes_nothing_else_anew(pro
     assert completed_processes(project.succeed("package", "app:unikernel")) == []
 
 
-def test_libvirt_boots_the_domain(project: PantsProject, tmp_path: Path) -> None:
+def test_libvirt_boots_the_domain(project: PantsProject) -> None:
     project.write("app/BUILD", PROGRAM + image())
     project.succeed("package", "app:unikernel")
-    console = boot_domain(configurations(project)["unikernel.libvirt.xml"], project.root / "dist/app/unikernel.elf", tmp_path)
+    console = boot_domain(configurations(project)["unikernel.libvirt.xml"], project.root / "dist/app/unikernel.elf")
     # It has asked for an address before.
     assert console.replace("\r", "").splitlines() == ["hello", "unikernel: exited with status 7"]
 

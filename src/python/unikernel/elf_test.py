@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from unikernel.elf import ElfKind, is_elf, openssl_directory, read_elf, read_elf_file, speaks_tls
+from unikernel.elf import ElfKind, is_elf, loaded_notes, openssl_directory, read_elf, read_elf_file, speaks_tls
 from unikernel.errors import UnikernelError
+from unikernel.testing.hypervisors import pvh_image
 from unikernel.testing.programs import (
     ET_CORE,
     compile_c,
@@ -154,3 +155,17 @@ def test_an_openssl_directory_that_is_none(tmp_path: Path) -> None:
     assert openssl_directory(path) == "\ufffd" * 5
     path.write_bytes(b'OPENSSLDIR: "' + b"a" * 5000 + b'"')
     assert openssl_directory(path) is None
+
+
+def test_types_of_an_owners_notes_are_numbers_whatever_they_mean_to_others(tmp_path: Path) -> None:
+    image = pvh_image(tmp_path / "a.elf", notes=[1, 3, 6, 18, 18])
+    assert loaded_notes(image, "Xen") == {1, 3, 6, 18}
+    assert loaded_notes(image, "unikernel") == {0x554E4931}
+    assert loaded_notes(image, "GNU") == set()
+
+
+def test_notes_of_a_damaged_file_are_an_error(tmp_path: Path) -> None:
+    image = pvh_image(tmp_path / "a.elf")
+    (tmp_path / "b.elf").write_bytes(image.read_bytes()[:100])
+    with pytest.raises(UnikernelError, match="b.elf is not a well-formed ELF file"):
+        loaded_notes(tmp_path / "b.elf", "Xen")

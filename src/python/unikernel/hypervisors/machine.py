@@ -68,7 +68,7 @@ def machine_of(image: Path, manifest: Manifest, hypervisor: str, output: Path, c
     """`output` is where the configuration will be. Raises UnikernelError for what the hypervisor cannot do for the image."""
     library_os, about = library_os_of(manifest), HYPERVISORS[hypervisor]
     support = supported(library_os, hypervisor)
-    _check_image(image, library_os, about, support)
+    _check_image(image, about, support)
     cpus = manifest.cpus or 1
     check_cpus(cpus, hypervisor, str(image))
     if not manifest.memory_bytes:
@@ -84,7 +84,7 @@ def machine_of(image: Path, manifest: Manifest, hypervisor: str, output: Path, c
     attachment = _attachment(choices.attachment, about) if has_network else ""
     return Machine(
         name=name,
-        image=choices.image_path and _given_path(choices.image_path, about) or _image_path(image, output, about, name),
+        image=_given_path(choices.image_path, about) if choices.image_path else _image_path(image, output, about, name),
         architecture=manifest.architecture,
         memory=-(-manifest.memory_bytes // _MEBIBYTE),
         cpus=cpus,
@@ -100,7 +100,7 @@ def machine_of(image: Path, manifest: Manifest, hypervisor: str, output: Path, c
     )
 
 
-def _check_image(image: Path, library_os: LibraryOs, about: Hypervisor, support: HypervisorSupport) -> None:
+def _check_image(image: Path, about: Hypervisor, support: HypervisorSupport) -> None:
     types = loaded_notes(image, _OWNER) if is_elf(image) else set()
     if _PVH_ENTRY not in types:
         raise UnikernelError(f"{about.title} does not boot {image}: it is no ELF file with an entry for PVH.")

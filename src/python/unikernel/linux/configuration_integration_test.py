@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from unikernel.errors import UnikernelError
+from unikernel.library_os import find_library_os
 from unikernel.linux.configuration import Configuration, base_options, configure
 from unikernel.linux.source import pack_kconfig
 
@@ -34,6 +35,15 @@ def test_the_base_configuration_can_be_satisfied(kconfig: Path, tmp_path: Path) 
     assert configuration.version.startswith("6.")
     asked = {f"{symbol}={value}" for symbol, value in base_options(configuration.version).items() if value != "n"}
     assert asked <= set(configuration.text.splitlines())
+
+
+def test_what_hypervisors_take_can_be_satisfied(kconfig: Path, tmp_path: Path) -> None:
+    supports = find_library_os("linux").hypervisors.values()
+    options = sorted({option for support in supports for option in (*support.kernel_config, *support.kernel_config_smp)})
+    assert "CONFIG_XEN_PVH=y" in options
+    # See docs/hypervisors.md.
+    options += ["CONFIG_SMP=y", "CONFIG_X86_MPPARSE=y"]
+    assert set(options) <= set(_configure(kconfig, tmp_path / "s", *options).text.splitlines())
 
 
 def test_options_are_taken_in_any_order_and_a_choice_can_be_changed(kconfig: Path, tmp_path: Path) -> None:

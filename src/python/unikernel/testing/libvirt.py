@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 from xml.etree import ElementTree
@@ -48,12 +49,17 @@ def _schema() -> etree.RelaxNG:
     return etree.RelaxNG(etree.parse(str(extracted("libvirt0", release=_RELEASE) / "usr/share/libvirt/schemas/domain.rng")))
 
 
-def boot_domain(document: str, image: Path, scratch: Path) -> str:
+def boot_domain(document: str, image: Path) -> str:
     """Has libvirt run the domain until its image ends it, without its daemon (virt-qemu-run(1)); returns the console. Takes root.
 
     What this machine may not have is replaced: KVM, libvirt's networks, and the image where it is to be. The console goes to a file.
     """
-    domain = ElementTree.fromstring(document)
+    # libvirt has a socket in it, and the path of a socket is short.
+    with tempfile.TemporaryDirectory(prefix="libvirt-") as scratch:
+        return _boot(ElementTree.fromstring(document), image, Path(scratch))
+
+
+def _boot(domain: Element, image: Path, scratch: Path) -> str:
     domain.set("type", "qemu")
     _find(domain, "cpu").set("mode", "maximum")
     _find(domain, "os/kernel").text = str(image)
