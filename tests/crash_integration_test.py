@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import threading
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from typing import BinaryIO
 
 import pytest
 
-from machine import PATIENCE_SECONDS
+from machine import PATIENCE_SECONDS, boot
 from unikernel.run.crash import CrashReport, crash_reports
 
 IMAGES = "tests.images"
@@ -185,6 +186,28 @@ def test_users_other_than_root(image: str, way: str, tmp_path: Path) -> None:
     ended = run(image, way, tmp_path=tmp_path)
     assert "crashed: signal 11" in ended.lines[0]
     assert ended.crash.startswith(b"UKCRASH1")
+
+
+def test_python_prints_its_own_traceback(tmp_path: Path) -> None:
+    ended = run("crash-python", tmp_path=tmp_path, memory=256)
+    assert ended.stdout == b"about to crash\n"
+    assert ended.stderr.startswith(b"Fatal Python error: Segmentation fault\n")
+    assert b'crash_python.py", line 9 in read_nowhere\n' in ended.stderr
+    assert ended.lines[0].startswith("unikernel: python3")
+    assert ended.status == 128 + 11
+
+
+def test_a_run_says_where_it_was_with_functions_and_lines() -> None:
+    status, console = boot(f"{IMAGES}/crash-static.elf", arguments=["fault"])
+    assert status == 128 + 11
+    assert "unikernel: /app/crash-static-program crashed in thread" in console
+    assert re.search(r"^ +#0 +store at .*tests/images/crash\.c:\d+ \(/app/crash-static-program\+0x[0-9a-f]+\)$", console, re.MULTILINE), console
+
+
+def test_a_run_of_what_takes_more_memory_than_there_is() -> None:
+    status, console = boot(f"{IMAGES}/crash-static.elf", arguments=["large", "4000"], options=["-m", "48M"])
+    assert status == 128 + 9
+    assert "unikernel: killed: out of memory (48 MiB declared)" in console
 
 
 def test_a_crash_is_said_without_a_port_too(tmp_path: Path) -> None:

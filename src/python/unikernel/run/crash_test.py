@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from unikernel.elf import strip_elf
+from unikernel.elf import parser_failures, strip_elf
 from unikernel.errors import UnikernelError
 from unikernel.image.link import link_image
 from unikernel.image.spec import ImageSpec
@@ -257,7 +257,10 @@ def test_a_damaged_file_ends_the_calls(sample: _Sample, tmp_path_factory: pytest
         content[at] = data.draw(st.integers(0, 255))
     stack = [sample.address("in_keeper"), 0, 0, 0, sample.address("in_start"), 0]
     dump = read_dump(_dump(_core({"rip": sample.address("leaf"), "rsp": _STACK}, stack)))
-    module = Module(_PATH, io.BytesIO(bytes(content)))
+    try:
+        module = Module(_PATH, io.BytesIO(bytes(content)))
+    except parser_failures():
+        return
     assert 1 <= len(list(Unwinder(dump, lambda file: module).calls())) <= 64
 
 

@@ -44,17 +44,14 @@ class Call:
 
 
 class Module:
-    """An ELF file that was mapped."""
+    """An ELF file that was mapped. Raises what `parser_failures` names for what is none."""
 
     def __init__(self, path: str, stream: BinaryIO) -> None:
         from elftools.elf.elffile import ELFFile
 
         self.path = path
         self.elf: ELFFile = ELFFile(stream)
-
-    @cached_property
-    def _segments(self) -> list[Any]:
-        return [segment.header for segment in self.elf.iter_segments("PT_LOAD")]
+        self._segments: list[Any] = [segment.header for segment in self.elf.iter_segments("PT_LOAD")]
 
     def link_address(self, offset: int) -> int | None:
         """The address that what is at `offset` of the file was linked for."""
