@@ -13,10 +13,10 @@ from pants_unikernel.image_types import BuiltImage, UnikernelImageFieldSet
 from pants_unikernel.subsystems.linux import UnikernelLinux
 from pants_unikernel.subsystems.toolkit import Toolkit, toolkit_process
 from pants_unikernel.util_rules.embedded_image import kernel_options
-from pants_unikernel.util_rules.failures import UnikernelBuildError, errors_of, run_steps
+from pants_unikernel.util_rules.failures import errors_of, run_steps
 from pants_unikernel.util_rules.library_os import LibraryOsTargets, describe_library_os
 from unikernel.hypervisors import HYPERVISORS
-from unikernel.hypervisors.support import as_field, check_cpus, missing_options, supported
+from unikernel.hypervisors.support import check_cpus, check_options, supported
 from unikernel.library_os.description import LibraryOs
 
 
@@ -47,12 +47,7 @@ def check_hypervisors_of(
         with errors_of(f"{origin}{name}"):
             support = supported(library_os, name)
             check_cpus(cpus, name, "the image")
-        missing = [option for option in support.kernel_config if option not in options]
-        if missing:
-            raise UnikernelBuildError(f"{origin}{name}: {missing_options(HYPERVISORS[name], missing)}.")
-        missing = [option for option in support.kernel_config_smp if option not in options]
-        if missing and cpus > 1:
-            raise UnikernelBuildError(f"{origin}{name}, where the kernel finds only one of {cpus} CPUs: add {as_field(missing)}.")
+            check_options(options, support, cpus, HYPERVISORS[name])
 
 
 async def hypervisor_configs_of(
@@ -61,20 +56,12 @@ async def hypervisor_configs_of(
     names = _hypervisors(field_set)
     if not names:
         return HypervisorConfigs(await engine.merge_digests([]), ())
-    description = (await describe_library_os(field_set, library_oses)).description
     only_image = await engine.part_of(image.digest, [image.path])
     paths = [posixpath.splitext(image.path)[0] + HYPERVISORS[name].ending for name in names]
     processes = [
         await toolkit_process(
             toolkit,
-            [
-                "hypervisor-config",
-                image.path,
-                f"--for={name}",
-                f"--output={path}",
-                # It was checked that they are there.
-                *(f"--kernel-option={option}" for option in description.hypervisors[name].kernel_config_smp),
-            ],
+            ["hypervisor-config", image.path, f"--for={name}", f"--output={path}"],
             description=f"Configure {HYPERVISORS[name].title} for {field_set.address}",
             input_digest=only_image,
             output_files=[path],

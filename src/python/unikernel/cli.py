@@ -355,20 +355,13 @@ def _add_hypervisor_config(add: Callable[..., argparse.ArgumentParser]) -> None:
         metavar="NAME",
         help="what its network card is attached to there: a tap device (tap0), for xl a bridge (xenbr0), for libvirt a network (default)",
     )
-    parser.add_argument(
-        "--kernel-option",
-        action="append",
-        default=[],
-        metavar="CONFIG_NAME=y",
-        help="one that its kernel is known to have (repeatable)",
-    )
 
 
 def _hypervisor_config(arguments: argparse.Namespace) -> int:
     from unikernel.hypervisors.configuration import write_configuration
     from unikernel.hypervisors.machine import Choices
 
-    choices = Choices(arguments.name, arguments.image_path, arguments.attach, arguments.kernel_option)
+    choices = Choices(arguments.name, arguments.image_path, arguments.attach)
     print(write_configuration(arguments.image, arguments.hypervisor, arguments.output, choices))
     return 0
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from unikernel.elf import is_elf, loaded_notes
 from unikernel.errors import UnikernelError
 from unikernel.hypervisors import HYPERVISORS, Hypervisor
-from unikernel.hypervisors.support import as_field, check_cpus, missing_options, supported
+from unikernel.hypervisors.support import check_cpus, check_options, supported
 from unikernel.image.manifest_pb2 import Manifest
 from unikernel.image.spec import NETWORK_MODES, PROTOCOLS, Port
 from unikernel.library_os import library_os_of
@@ -32,20 +32,18 @@ _NETWORK = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 @dataclass(frozen=True)
 class Choices:
     """What a user says beside the image. `name` is the machine's, `image_path` the image's where it is booted, and `attachment` what its
-    network card is attached to there; empty ones are chosen. `kernel_config` are options that the image's kernel is known to have.
+    network card is attached to there; empty ones are chosen.
     """
 
     name: str = ""
     image_path: str = ""
     attachment: str = ""
-    kernel_config: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
 class Machine:
     """`image` is the image's path as the configuration names it, and `memory` is in MiB. `address` has the length of its prefix; without
     one, the image asks for it (DHCP). `forwards_ports` tells that the attachment is what forwards them. `qemu_machine` is for libvirt.
-    `doubtful_options` are those without which the kernel finds one CPU only, and which it is not known to have.
     """
 
     name: str
@@ -61,16 +59,19 @@ class Machine:
     gateway: str = ""
     ports: Sequence[Port] = ()
     qemu_machine: str = ""
-    doubtful_options: Sequence[str] = ()
 
 
 def machine_of(image: Path, manifest: Manifest, hypervisor: str, output: Path, choices: Choices) -> Machine:
     """`output` is where the configuration will be. Raises UnikernelError for what the hypervisor cannot do for the image."""
     library_os, about = library_os_of(manifest), HYPERVISORS[hypervisor]
     support = supported(library_os, hypervisor)
-    _check_image(image, about, support)
     cpus = manifest.cpus or 1
+    _check_image(image, about)
     check_cpus(cpus, hypervisor, str(image))
+    try:
+        check_options({f"CONFIG_{option}" for option in manifest.library_os.config}, support, cpus, about)
+    except UnikernelError as error:
+        raise UnikernelError(f"{about.title} does not boot {image}: {error}") from error
     if not manifest.memory_bytes:
         raise UnikernelError(f"{image} does not say how much memory it is to have.")
     network = manifest.network
@@ -79,7 +80,6 @@ def machine_of(image: Path, manifest: Manifest, hypervisor: str, output: Path, c
     name = choices.name or _default_name(manifest)
     _check_name(name)
     has_network = network.mode != "none"
-    needed = support.kernel_config_smp if cpus > 1 else ()
     address, gateway = _static_network(image, manifest)
     attachment = _attachment(choices.attachment, about) if has_network else ""
     return Machine(
@@ -96,16 +96,13 @@ def machine_of(image: Path, manifest: Manifest, hypervisor: str, output: Path, c
         gateway=gateway,
         ports=_ports(image, manifest) if has_network else (),
         qemu_machine=support.machine,
-        doubtful_options=[option for option in needed if option not in choices.kernel_config],
     )
 
 
-def _check_image(image: Path, about: Hypervisor, support: HypervisorSupport) -> None:
+def _check_image(image: Path, about: Hypervisor) -> None:
     types = loaded_notes(image, _OWNER) if is_elf(image) else set()
     if _PVH_ENTRY not in types:
         raise UnikernelError(f"{about.title} does not boot {image}: it is no ELF file with an entry for PVH.")
-    if support.elf_note and support.elf_note not in types:
-        raise UnikernelError(f"{about.title} does not boot {image}: {missing_options(about, support.kernel_config)}.")
 
 
 def _default_name(manifest: Manifest) -> str:
@@ -211,7 +208,4 @@ def warnings(machine: Machine, about: Hypervisor) -> list[str]:
     if moved and not machine.forwards_ports:
         forwards = ", ".join(f"{port.host_port} to {port.guest_port}/{port.protocol}" for port in moved)
         lines.append(f"{about.title} forwards no ports: what the image declares ({forwards}) takes a rule of the host's.")
-    if machine.doubtful_options:
-        options = as_field(machine.doubtful_options)
-        lines.append(f"It has {machine.cpus} CPUs, of which the image's kernel finds only one if it was built without {options}.")
     return lines

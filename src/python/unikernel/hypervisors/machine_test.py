@@ -16,7 +16,7 @@ from unikernel.image.manifest_pb2 import LibraryOs, Manifest, Network, Start
 from unikernel.library_os import description as library_os_description
 from unikernel.library_os import find_library_os, library_os_names
 from unikernel.library_os.reader import read_library_os
-from unikernel.testing.hypervisors import PVH, pvh_image
+from unikernel.testing.hypervisors import pvh_image
 from unikernel.testing.images import image_with_note
 
 
@@ -50,10 +50,9 @@ def test_a_kernel_without_pvh_is_refused(tmp_path: Path, hypervisor: str) -> Non
 
 
 def test_a_kernel_that_knows_nothing_of_xen_is_refused_by_xl_only(tmp_path: Path) -> None:
-    image = pvh_image(tmp_path / "a.elf", notes=[PVH])
-    with pytest.raises(
-        UnikernelError, match=r'its kernel knows nothing of Xen; build it with kernel_config=\["CONFIG_ACPI=y", "CONFIG_HVC_XEN=y"'
-    ):
+    image = pvh_image(tmp_path / "a.elf", library_os=LibraryOs(name="linux", config=["ACPI=y", "XEN=y"]))
+    message = r'its kernel knows nothing of Xen; build it with kernel_config=\["CONFIG_HVC_XEN=y", "CONFIG_XEN_NETDEV_FRONTEND=y", "C'
+    with pytest.raises(UnikernelError, match=f"Xen does not boot .*: {message}"):
         write_configuration(image, "xl")
     for hypervisor in HYPERVISORS.keys() - {"xl"}:
         assert write_configuration(image, hypervisor).exists()
@@ -216,8 +215,6 @@ def test_the_command_writes_beside_the_image_or_where_it_is_told(tmp_path: Path,
         ("firecracker:", "virtualbox:", "unexpected key not in schema 'virtualbox'"),
         ("append: quiet", "append: quiet\n    machine: q35", "hypervisors.libvirt has a machine"),
         ("firecracker:\n    append: quiet", "libvirt:", "hypervisors.libvirt has a machine"),
-        ("append: quiet", "elf_note: 6", "hypervisors.firecracker has both kernel_config and elf_note"),
-        ("append: quiet", "kernel_config: CONFIG_A=y", "hypervisors.firecracker has both kernel_config and elf_note"),
         ("append: quiet", "added: quiet", "mine.yaml:18"),
         (
             "embed:\n  kit: linux",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 from unikernel.errors import UnikernelError
 from unikernel.hypervisors import HYPERVISORS, Hypervisor
@@ -29,11 +29,16 @@ def check_cpus(cpus: int, hypervisor: str, origin: str) -> None:
         raise UnikernelError(f"{origin} is to have {cpus} CPUs, and {about.title} gives a machine {about.most_cpus} at most.")
 
 
-def missing_options(about: Hypervisor, options: Sequence[str]) -> str:
-    """What to say of a kernel that does not have them."""
-    return f"its kernel knows nothing of {about.title}; build it with {as_field(options)}"
+def check_options(options: Container[str], support: HypervisorSupport, cpus: int, about: Hypervisor) -> None:
+    """Raises UnikernelError for a kernel that has none of what the hypervisor takes; `options` are its own."""
+    missing = [option for option in support.kernel_config if option not in options]
+    if missing:
+        raise UnikernelError(f"its kernel knows nothing of {about.title}; build it with {_as_field(missing)}.")
+    missing = [option for option in support.kernel_config_smp if option not in options]
+    if missing and cpus > 1:
+        raise UnikernelError(f"its kernel would find only one of {cpus} CPUs there; build it with {_as_field(missing)}.")
 
 
-def as_field(options: Sequence[str]) -> str:
+def _as_field(options: Sequence[str]) -> str:
     """As a BUILD file has them."""
     return "kernel_config=[" + ", ".join(f'"{option}"' for option in options) + "]"

@@ -269,14 +269,13 @@ class HypervisorSupport:
     """How a hypervisor boots the same file: `append` is what its command line has to have there, and `machine` QEMU's machine, for libvirt.
 
     `kernel_config` are options that the image's kernel needs there and does not have by itself, and `kernel_config_smp` are those for more
-    than one CPU. An image with the former has an ELF note of the owner "Xen" and the type `elf_note`.
+    than one CPU.
     """
 
     append: str = ""
     machine: str = ""
     kernel_config: tuple[str, ...] = ()
     kernel_config_smp: tuple[str, ...] = ()
-    elf_note: int = 0
 
 
 @dataclass(frozen=True)

@@ -146,7 +146,6 @@ _HYPERVISOR = Map(
         Optional("machine"): Str(),
         Optional("kernel_config"): _Words(),
         Optional("kernel_config_smp"): _Words(),
-        Optional("elf_note"): Int(),
     }
 )
 _SCHEMA = Map(
@@ -332,10 +331,6 @@ def _check(library_os: LibraryOs, label: str) -> None:
             f"{label}: hypervisors is for images that boot as they are, and these have a root file system beside a kernel."
         )
     for name, support in library_os.hypervisors.items():
-        if bool(support.kernel_config) != bool(support.elf_note):
-            raise UnikernelError(
-                f"{label}: hypervisors.{name} has both kernel_config and elf_note, by which an image shows that it has them, or neither."
-            )
         if (name == "libvirt") != bool(support.machine):
             raise UnikernelError(f"{label}: hypervisors.libvirt has a machine, one of QEMU's, and the others have none.")
     for name, machine in library_os.machines.items():

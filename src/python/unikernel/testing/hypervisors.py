@@ -11,19 +11,21 @@ from typing import Any
 from unikernel.image import manifest as image_manifest
 from unikernel.image.manifest_pb2 import LibraryOs, Manifest, Network, Port
 
-# XEN_ELFNOTE_PHYS32_ENTRY and XEN_ELFNOTE_GUEST_OS.
-PVH, GUEST_OS = 18, 6
+# XEN_ELFNOTE_PHYS32_ENTRY.
+PVH = 18
+# What Xen takes, and libvirt's machine for more than one CPU.
+KERNEL_OPTIONS = ("ACPI=y", "HVC_XEN=y", "XEN=y", "XEN_NETDEV_FRONTEND=y", "XEN_PVH=y")
 
 
 def pvh_image(
-    path: Path, *, notes: Iterable[int] = (PVH, GUEST_OS), ports: Iterable[tuple[int, int, str]] = (), **fields: Any
+    path: Path, *, notes: Iterable[int] = (PVH,), ports: Iterable[tuple[int, int, str]] = (), **fields: Any
 ) -> Path:
     """`notes` are types of notes of the owner "Xen"; `ports` are guest's, host's and protocol; `fields` are the manifest's."""
     values: dict[str, Any] = {
         "name": "unikernel",
         "target": "src/services/hello:unikernel",
         "architecture": "x86_64",
-        "library_os": LibraryOs(name="linux"),
+        "library_os": LibraryOs(name="linux", config=KERNEL_OPTIONS),
         "memory_bytes": 64 << 20,
         "cpus": 1,
         "network": Network(mode="dhcp"),
