@@ -18,6 +18,7 @@ from unikernel.image.attachment import ROOTFS_SECTION, Section, append_sections,
 from unikernel.image.manifest_pb2 import LibraryOs, Manifest, Network, Rootfs, Start
 from unikernel.image.manifest_pb2 import Port as ManifestPort
 from unikernel.run.foreground import run_image
+from unikernel.run.machine import Ended, Machine
 from unikernel.run.options import RunOptions
 from unikernel.testing.images import image_with_note
 from unikernel.testing.programs import tiny_program
@@ -248,6 +249,17 @@ def test_a_program_of_the_library_os_boots_without_qemu(
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     assert run_image(image, RunOptions(arguments=["more"])) == 9
     assert capfd.readouterr().out == f"--mem=2|{image}|7 more|"
+
+
+def test_a_machine_ends_when_nobody_reads_what_it_prints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Closed:
+        def write(self, stream: str, data: bytes) -> None:
+            raise BrokenPipeError
+
+    _fake_qemu(tmp_path, monkeypatch, "exec yes")
+    with Machine(_image(tmp_path), RunOptions(accelerator="tcg"), Closed()) as machine:
+        ended = machine.wait(60)
+    assert ended == Ended(None, "The machine cannot go on: nobody reads what it prints any more.")
 
 
 def test_lines_of_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]) -> None:

@@ -261,7 +261,11 @@ class Machine:
         else:
             if channel == CONSOLE:
                 self._watch.feed(data)
-            self._output.write(channel if channel in (STDOUT, STDERR) else CONSOLE, data)
+            try:
+                self._output.write(channel if channel in (STDOUT, STDERR) else CONSOLE, data)
+            except BrokenPipeError:
+                # As in a pipe to `head`. What else comes is read all the same: the machine ends.
+                self._set_broken("nobody reads what it prints any more")
 
     def _outcome(self, code: int) -> Ended:
         report, crash = self.library_os.exit.report, bytes(self._crash)
