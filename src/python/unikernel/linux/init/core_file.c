@@ -238,7 +238,7 @@ size_t core_select(const struct core_file *core, struct core_part parts[CORE_PAR
             part.size = least(header.p_memsz, VDSO_MAX);
         else if (i < stack && count == CORE_PARTS_MAX - 1)
             continue;
-        else if (header.p_flags & PF_W && header.p_memsz <= CORE_SMALL_MAX)
+        else if (!(header.p_flags & PF_X) && header.p_memsz <= CORE_SMALL_MAX)
             part.size = least(header.p_memsz, budget);
         else if (file < files && file_entry(core, file).start == header.p_vaddr && file_entry(core, file).offset == 0)
             part.size = least(CORE_PAGE, budget);

@@ -58,8 +58,8 @@ enum {
 };
 
 /* Chooses the memory from which debuggers reconstruct the calls: the stack from its pointer on, the vDSO, the first page
- * of each mapped file (its build id) and small mappings that are written to (where the dynamic linker keeps what is
- * loaded). By rising address; returns how many. */
+ * of each mapped file (its build id) and small mappings of data (where the dynamic linker keeps what is loaded; some of
+ * it cannot be written to any more). By rising address; returns how many. */
 size_t core_select(const struct core_file *core, struct core_part parts[CORE_PARTS_MAX]);
 
 #endif
