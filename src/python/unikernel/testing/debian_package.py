@@ -7,6 +7,7 @@ import functools
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
@@ -21,9 +22,10 @@ def program(name: str, package: str = "", release: str = "") -> str:
 
 
 @functools.cache
-def extracted(*packages: str, release: str = "") -> Path:
+def extracted(*packages: str, release: str = "", dependencies: bool = False) -> Path:
     """A directory with the files of the packages of a Debian release (the running one by default), downloaded once in this process, from the
-    mirror of Debian that this machine uses, and removed when it ends.
+    mirror of Debian that this machine uses, and removed when it ends. With `dependencies`, what they depend on and this machine lacks is
+    there too.
     """
     directory = Path(tempfile.mkdtemp(prefix=f"{packages[0]}-"))
     atexit.register(shutil.rmtree, directory, ignore_errors=True)
@@ -40,11 +42,18 @@ def extracted(*packages: str, release: str = "") -> Path:
     }
     apt_get = ["apt-get", "--quiet=2", *(f"--option={name}={value}" for name, value in options.items())]
     subprocess.run([*apt_get, "update"], check=True)
-    subprocess.run([*apt_get, "download", *packages], cwd=directory, check=True)
-    for package in packages:
+    names = sorted({*packages, *(_missing_dependencies(apt_get, packages) if dependencies else ())})
+    subprocess.run([*apt_get, "download", *names], cwd=directory, check=True)
+    for package in names:
         [archive] = directory.glob(f"{package}_*.deb")
         subprocess.run(["dpkg-deb", "--extract", str(archive), str(directory / "package")], check=True)
     return directory / "package"
+
+
+def _missing_dependencies(apt_get: Sequence[str], packages: Sequence[str]) -> list[str]:
+    command = [*apt_get, "--simulate", "--no-install-recommends", "install", *packages]
+    printed = subprocess.run(command, stdout=subprocess.PIPE, check=True, encoding="utf-8").stdout
+    return [line.split()[1] for line in printed.splitlines() if line.startswith("Inst ")]
 
 
 def _mirror() -> str:

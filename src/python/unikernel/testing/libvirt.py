@@ -16,7 +16,7 @@ from unikernel.testing.debian_package import extracted
 
 # Where libvirt0 has the schema, and not yet another package.
 _RELEASE = "bookworm"
-_PACKAGES = ("libvirt-daemon", "libvirt-daemon-driver-qemu", "libvirt0", "libparted2", "libpcap0.8", "libyajl2", "dmidecode")
+_PACKAGES = ("libvirt-daemon", "libvirt-daemon-driver-qemu", "libvirt0")
 # libvirt looks for its own files below /usr, and for a user of its own: both are there for this process and its children only.
 _IN_ITS_OWN_MOUNTS = """
 mount -t overlay -o "lowerdir=$1/usr:/usr" overlay /usr
@@ -75,7 +75,7 @@ def _boot(domain: Element, image: Path, scratch: Path) -> str:
     (scratch / "root/etc/qemu.conf").write_text(_CONFIGURATION)
     for name, line in (("passwd", "libvirt-qemu:x:64055:64055::/:/usr/sbin/nologin"), ("group", "libvirt-qemu:x:64055:")):
         (scratch / name).write_text(Path("/etc", name).read_text() + f"{line}\n")
-    files = extracted(*_PACKAGES, release=_RELEASE)
+    files = extracted(*_PACKAGES, release=_RELEASE, dependencies=True)
     command = ["unshare", "--mount", "sh", "-ec", _IN_ITS_OWN_MOUNTS, "sh", str(files), str(scratch)]
     printed, log = scratch / "printed", scratch / f"root/log/qemu/{domain.findtext('name')}.log"
     with printed.open("w") as stream, subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT) as process:
