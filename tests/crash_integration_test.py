@@ -201,7 +201,9 @@ def test_a_run_says_where_it_was_with_functions_and_lines() -> None:
     status, console = boot(f"{IMAGES}/crash-static.elf", arguments=["fault"])
     assert status == 128 + 11
     assert "unikernel: /app/crash-static-program crashed in thread" in console
-    assert re.search(r"^ +#0 +store at .*tests/images/crash\.c:\d+ \(/app/crash-static-program\+0x[0-9a-f]+\)$", console, re.MULTILINE), console
+    assert re.search(
+        r"^ +#0 +store at .*tests/images/crash\.c:\d+ \(/app/crash-static-program\+0x[0-9a-f]+\)$", console, re.MULTILINE
+    ), console
 
 
 def test_a_run_of_what_takes_more_memory_than_there_is() -> None:

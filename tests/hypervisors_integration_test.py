@@ -99,7 +99,10 @@ def test_publish_has_nothing_to_push_of_an_image_with_configurations(project: Pa
             r"field has xl: its kernel knows nothing of Xen; build it with "
             r'kernel_config=["CONFIG_HVC_XEN=y", "CONFIG_XEN_NETDEV_FRONTEND=y", "CONFIG_XEN_PVH=y"]',
         ),
-        ({"cpus": 2}, 'field has libvirt: its kernel would find only one of 2 CPUs there; build it with kernel_config=["CONFIG_ACPI=y"]'),
+        (
+            {"cpus": 2},
+            'field has libvirt: its kernel would find only one of 2 CPUs there; build it with kernel_config=["CONFIG_ACPI=y"]',
+        ),
         (
             {"cpus": 33, "formats": ["elf", "firecracker"]},
             "field has firecracker: the image is to have 33 CPUs, and Firecracker gives",

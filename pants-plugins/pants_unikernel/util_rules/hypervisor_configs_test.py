@@ -45,7 +45,8 @@ def test_options_are_the_targets_and_the_repositorys() -> None:
 def test_several_cpus_take_what_they_are_found_by() -> None:
     check("libvirt", cpus=2, kernel_config=["CONFIG_ACPI=y"])
     with pytest.raises(
-        UnikernelBuildError, match=r'has libvirt: its kernel would find only one of 2 CPUs there; build it with kernel_config=\["CONFIG_ACPI=y"\]'
+        UnikernelBuildError,
+        match=r'has libvirt: its kernel would find only one of 2 CPUs there; build it with kernel_config=\["CONFIG_ACPI=y"\]',
     ):
         check("libvirt", cpus=2)
     with pytest.raises(

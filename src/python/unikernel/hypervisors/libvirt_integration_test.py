@@ -92,7 +92,9 @@ def test_several_cpus_take_a_kernel_that_finds_them(tmp_path: Path, capsys: pyte
     assert _domain(pvh_image(tmp_path / "a.elf", cpus=2)).findtext("vcpu") == "2"
     assert capsys.readouterr().err == ""
     image = pvh_image(tmp_path / "b.elf", cpus=2, library_os=LibraryOs(name="linux", config=["NET=y"]))
-    with pytest.raises(UnikernelError, match=r'would find only one of 2 CPUs there; build it with kernel_config=\["CONFIG_ACPI=y"\]'):
+    with pytest.raises(
+        UnikernelError, match=r'would find only one of 2 CPUs there; build it with kernel_config=\["CONFIG_ACPI=y"\]'
+    ):
         _domain(image)
 
 

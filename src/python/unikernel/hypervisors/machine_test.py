@@ -51,7 +51,9 @@ def test_a_kernel_without_pvh_is_refused(tmp_path: Path, hypervisor: str) -> Non
 
 def test_a_kernel_that_knows_nothing_of_xen_is_refused_by_xl_only(tmp_path: Path) -> None:
     image = pvh_image(tmp_path / "a.elf", library_os=LibraryOs(name="linux", config=["ACPI=y", "XEN=y"]))
-    message = r'its kernel knows nothing of Xen; build it with kernel_config=\["CONFIG_HVC_XEN=y", "CONFIG_XEN_NETDEV_FRONTEND=y", "C'
+    message = (
+        r'its kernel knows nothing of Xen; build it with kernel_config=\["CONFIG_HVC_XEN=y", "CONFIG_XEN_NETDEV_FRONTEND=y", "C'
+    )
     with pytest.raises(UnikernelError, match=f"Xen does not boot .*: {message}"):
         write_configuration(image, "xl")
     for hypervisor in HYPERVISORS.keys() - {"xl"}:

@@ -17,9 +17,7 @@ PVH = 18
 KERNEL_OPTIONS = ("ACPI=y", "HVC_XEN=y", "XEN=y", "XEN_NETDEV_FRONTEND=y", "XEN_PVH=y")
 
 
-def pvh_image(
-    path: Path, *, notes: Iterable[int] = (PVH,), ports: Iterable[tuple[int, int, str]] = (), **fields: Any
-) -> Path:
+def pvh_image(path: Path, *, notes: Iterable[int] = (PVH,), ports: Iterable[tuple[int, int, str]] = (), **fields: Any) -> Path:
     """`notes` are types of notes of the owner "Xen"; `ports` are guest's, host's and protocol; `fields` are the manifest's."""
     values: dict[str, Any] = {
         "name": "unikernel",
