@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import ClassVar
 
@@ -9,15 +10,15 @@ from pants.engine.addresses import UnparsedAddressInputs
 from pants.engine.target import AsyncFieldMixin, StringField
 
 
-class AddressesFieldMixin(AsyncFieldMixin):
+class AddressesFieldMixin(AsyncFieldMixin, ABC):
     """`target_alias` is that of the target that has the field."""
 
     target_alias: ClassVar[str]
 
     @property
+    @abstractmethod
     def addresses(self) -> Iterable[str]:
         """As they are written in the BUILD file."""
-        raise NotImplementedError
 
     def to_unparsed_address_inputs(self) -> UnparsedAddressInputs:
         return UnparsedAddressInputs(

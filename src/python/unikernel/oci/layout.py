@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -80,14 +81,15 @@ def index_document(manifests: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {"schemaVersion": 2, "mediaType": INDEX, "manifests": list(manifests)}
 
 
-class _NewLayout:
+class _NewLayout(ABC):
     """`_write` is what kinds of layouts differ in."""
 
     def __init__(self) -> None:
         self._write("oci-layout", OCI_LAYOUT)
 
+    @abstractmethod
     def _write(self, path: str, content: bytes) -> None:
-        raise NotImplementedError
+        """`path` is below the layout's root."""
 
     def add_bytes(self, content: bytes, media_type: str, annotations: Mapping[str, str] | None = None) -> Descriptor:
         descriptor = Descriptor(media_type, f"sha256:{hashlib.sha256(content).hexdigest()}", len(content), annotations or {})
