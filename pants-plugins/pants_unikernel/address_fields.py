@@ -37,3 +37,9 @@ class AddressField(AddressesFieldMixin, StringField):
     @property
     def addresses(self) -> Iterable[str]:
         return (self.value,)
+
+
+class ImageAddressField(AddressField):
+    """Names the `unikernel_image` that a target is about."""
+
+    alias = "image"

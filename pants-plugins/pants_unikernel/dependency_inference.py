@@ -1,5 +1,5 @@
 """What a `unikernel_image` depends on: its application, the targets of its extra files, and its library OS where that is a target; and what
-tests of images do: the image, and the tests that run in it.
+tests and deployments of images do: the image, and the tests that run in it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from pants.engine.unions import UnionRule
 from pants.util.logging import LogLevel
 
 from pants_unikernel import engine
-from pants_unikernel.image_test_target import UnikernelPythonTestsTestsField, UnikernelTestImageField
+from pants_unikernel.address_fields import ImageAddressField
+from pants_unikernel.image_test_target import UnikernelPythonTestsTestsField
 from pants_unikernel.library_os_target import LibraryOsInputsField
 from pants_unikernel.target_types import UnikernelImageAppField, UnikernelImageFilesField, UnikernelImageLibraryOsField
 from pants_unikernel.util_rules import library_os
@@ -47,18 +48,18 @@ async def infer_unikernel_image_dependencies(
 
 
 @dataclass(frozen=True)
-class UnikernelTestDependenciesFieldSet(FieldSet):
-    required_fields = (UnikernelTestImageField,)
+class OfImageDependenciesFieldSet(FieldSet):
+    required_fields = (ImageAddressField,)
 
-    image: UnikernelTestImageField
-
-
-class InferUnikernelTestDependencies(InferDependenciesRequest):  # type: ignore[type-arg]
-    infer_from = UnikernelTestDependenciesFieldSet
+    image: ImageAddressField
 
 
-@rule(desc="Infer the image that a test boots", level=LogLevel.DEBUG)
-async def infer_unikernel_test_dependencies(request: InferUnikernelTestDependencies) -> InferredDependencies:
+class InferOfImageDependencies(InferDependenciesRequest):  # type: ignore[type-arg]
+    infer_from = OfImageDependenciesFieldSet
+
+
+@rule(desc="Infer the image that a target is about", level=LogLevel.DEBUG)
+async def infer_of_image_dependencies(request: InferOfImageDependencies) -> InferredDependencies:
     return InferredDependencies(await engine.parse_addresses(request.field_set.image.to_unparsed_address_inputs()))
 
 
@@ -82,7 +83,7 @@ def rules() -> Iterable[Rule | UnionRule]:
     return (
         *collect_rules(),
         *library_os.rules(),
+        UnionRule(InferDependenciesRequest, InferOfImageDependencies),
         UnionRule(InferDependenciesRequest, InferUnikernelImageDependencies),
         UnionRule(InferDependenciesRequest, InferUnikernelPythonTestsDependencies),
-        UnionRule(InferDependenciesRequest, InferUnikernelTestDependencies),
     )

@@ -18,15 +18,14 @@ from pants.engine.target import (
 from pants.util.docutil import bin_name
 from pants.util.strutil import help_text
 
-from pants_unikernel.address_fields import AddressField
+from pants_unikernel.address_fields import ImageAddressField
 
 
 class DeploymentDependenciesField(Dependencies):
     pass
 
 
-class DeploymentImageField(AddressField):
-    alias = "image"
+class DeploymentImageField(ImageAddressField):
     target_alias = "unikernel_deployment"
     help = help_text(
         """

@@ -21,7 +21,7 @@ from pants.engine.target import (
 from pants.util.docutil import bin_name
 from pants.util.strutil import help_text
 
-from pants_unikernel.address_fields import AddressesFieldMixin, AddressField
+from pants_unikernel.address_fields import AddressesFieldMixin, ImageAddressField
 from pants_unikernel.target_types import UnikernelImageEnvField
 from unikernel.image.spec import parse_size
 from unikernel.image_test.expectations import (
@@ -50,8 +50,7 @@ class UnikernelTestDependenciesField(Dependencies):
     pass
 
 
-class UnikernelTestImageField(AddressField):
-    alias = "image"
+class UnikernelTestImageField(ImageAddressField):
     target_alias = "unikernel_test"
     help = help_text(
         """

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import posixpath
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from pants.backend.docker.subsystems.docker_options import DockerOptions
@@ -15,12 +14,11 @@ from pants.engine.env_vars import EnvironmentVarsRequest
 from pants.engine.fs import FileContent
 from pants.engine.process import InteractiveProcess, Process
 from pants.engine.rules import Rule, collect_rules, rule
-from pants.engine.target import FieldSet, InferDependenciesRequest, InferredDependencies, Target
+from pants.engine.target import Target
 from pants.engine.unions import UnionRule
 from pants.util.logging import LogLevel
 
 from pants_unikernel import engine
-from pants_unikernel.deployment_target import DeploymentImageField
 from pants_unikernel.deployment_types import BuiltDeployment, UnikernelDeploymentFieldSet
 from pants_unikernel.goals.package_image import BuiltOciLayout, image_of, layouts_of
 from pants_unikernel.image_types import UnikernelImageFieldSet
@@ -144,26 +142,9 @@ async def deploy(field_set: UnikernelDeploymentFieldSet) -> DeployProcess:
     )
 
 
-@dataclass(frozen=True)
-class DeploymentDependenciesFieldSet(FieldSet):
-    required_fields = (DeploymentImageField,)
-
-    image: DeploymentImageField
-
-
-class InferDeploymentDependencies(InferDependenciesRequest):  # type: ignore[type-arg]
-    infer_from = DeploymentDependenciesFieldSet
-
-
-@rule(desc="Infer the dependencies of a deployment", level=LogLevel.DEBUG)
-async def infer_deployment_dependencies(request: InferDeploymentDependencies) -> InferredDependencies:
-    return InferredDependencies(await engine.parse_addresses(request.field_set.image.to_unparsed_address_inputs()))
-
-
 def rules() -> Iterable[Rule | UnionRule]:
     return (
         *collect_rules(),
         UnionRule(PackageFieldSet, UnikernelDeploymentFieldSet),
         UnionRule(DeployFieldSet, UnikernelDeploymentFieldSet),
-        UnionRule(InferDependenciesRequest, InferDeploymentDependencies),
     )

@@ -11,21 +11,10 @@ from unikernel.image.spec import Port
 from unikernel.library_os import find_library_os
 from unikernel.run.command import BootFiles, check_memory, choose_machine, find_program, qemu_command
 from unikernel.run.options import RunOptions
+from unikernel.testing.manifests import make_manifest
 
 _LINUX = find_library_os("linux")
 _NO_OPTIONS = RunOptions()
-
-
-def _manifest(**changes: object) -> Manifest:
-    settings = {
-        "name": "a",
-        "memory_bytes": 64 << 20,
-        "cpus": 1,
-        "network": Network(mode="dhcp"),
-        "command_line": "quiet",
-        **changes,
-    }
-    return Manifest(**settings)  # type: ignore[arg-type]
 
 
 def _command(
@@ -49,7 +38,7 @@ _STREAMS = "UNIKERNEL_STDOUT=/dev/hvc0 UNIKERNEL_STDERR=/dev/hvc1 UNIKERNEL_CRAS
 
 
 def test_an_image_is_booted_as_it_says() -> None:
-    command = _command(_manifest(memory_bytes=(64 << 20) + 1, cpus=2))
+    command = _command(make_manifest(memory_bytes=(64 << 20) + 1, cpus=2))
     assert command[0] == "qemu"
     assert _value(command, "-kernel") == "image.elf"
     assert _value(command, "-M") == "microvm,acpi=off"
@@ -61,25 +50,25 @@ def test_an_image_is_booted_as_it_says() -> None:
 
 
 def test_options_take_precedence_over_the_image() -> None:
-    command = _command(_manifest(), RunOptions(memory=256 << 20, cpus=4), machine="q35")
+    command = _command(make_manifest(), RunOptions(memory=256 << 20, cpus=4), machine="q35")
     assert (_value(command, "-m"), _value(command, "-smp")) == ("256M", "4")
     assert _devices(command) == ["virtio-net-pci,netdev=net0", "virtio-serial-pci,max_ports=3,ioeventfd=off", *_CONSOLES]
 
 
 def test_an_image_without_a_network_gets_no_card() -> None:
-    command = _command(_manifest(network=Network(mode="none")))
+    command = _command(make_manifest(network=Network(mode="none")))
     assert "-netdev" not in command
     assert not [device for device in _devices(command) if "net" in device]
 
 
 def test_ports_are_forwarded() -> None:
-    command = _command(_manifest(), RunOptions(host="0.0.0.0"), (Port(80, 8080), Port(53, 5353, "udp")))
+    command = _command(make_manifest(), RunOptions(host="0.0.0.0"), (Port(80, 8080), Port(53, 5353, "udp")))
     assert _value(command, "-netdev") == "user,id=net0,hostfwd=tcp:0.0.0.0:8080-:80,hostfwd=udp:0.0.0.0:5353-:53"
 
 
 def test_the_network_is_laid_around_a_static_address() -> None:
     network = Network(mode="static", address="192.168.7.20/24", gateway="192.168.7.1")
-    command = _command(_manifest(network=network), ports=(Port(80, 8080),))
+    command = _command(make_manifest(network=network), ports=(Port(80, 8080),))
     expected = "user,id=net0,net=192.168.7.20/24,host=192.168.7.1,hostfwd=tcp:127.0.0.1:8080-192.168.7.20:80"
     assert _value(command, "-netdev") == expected
 
@@ -98,28 +87,28 @@ def test_arguments_and_environment_are_encoded_for_the_command_line(
     arguments: list[str], environment: dict[str, str], appended: str
 ) -> None:
     assert (
-        _value(_command(_manifest(), RunOptions(arguments=arguments, environment=environment)), "-append")
+        _value(_command(make_manifest(), RunOptions(arguments=arguments, environment=environment)), "-append")
         == f"{_STREAMS} {appended}"
     )
 
 
 def test_every_character_survives_the_encoding() -> None:
     argument = "".join(map(chr, range(1, 300)))
-    appended = _value(_command(_manifest(), RunOptions(arguments=[argument])), "-append")
+    appended = _value(_command(make_manifest(), RunOptions(arguments=[argument])), "-append")
     encoded = appended[len(_STREAMS) + 1 :]
     assert unquote(encoded.partition("=")[2]) == argument
     assert set(encoded) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-~%=")
 
 
 def test_what_the_kernel_would_cut_off_is_refused() -> None:
-    manifest = _manifest(command_line="x" * 100)
+    manifest = make_manifest(command_line="x" * 100)
     _command(manifest, RunOptions(arguments=["y" * 1500]))
     with pytest.raises(UnikernelError, match="take 2095 bytes of the kernel's command line, which has room for 1692"):
         _command(manifest, RunOptions(arguments=["y" * 2000]))
 
 
 def test_too_little_memory_is_refused_with_what_is_needed() -> None:
-    manifest = _manifest(rootfs=Rootfs(size=40 << 20))
+    manifest = make_manifest(rootfs=Rootfs(size=40 << 20))
     check_memory(_LINUX, manifest, RunOptions())
     check_memory(_LINUX, manifest, RunOptions(memory=64 << 20))
     with pytest.raises(UnikernelError, match="40 MiB of memory are too little: a needs at least 58 MiB to boot.* declares 64 MiB"):
@@ -145,4 +134,4 @@ def test_what_boots_an_image_can_be_chosen(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_debugger_finds_addresses_as_they_were_linked() -> None:
-    assert _value(_command(_manifest(), RunOptions(gdb=True)), "-append") == f"{_STREAMS} norandmaps"
+    assert _value(_command(make_manifest(), RunOptions(gdb=True)), "-append") == f"{_STREAMS} norandmaps"

@@ -15,29 +15,18 @@ from unikernel.digests import file_sha256
 from unikernel.errors import UnikernelError
 from unikernel.image import manifest as image_manifest
 from unikernel.image.attachment import ROOTFS_SECTION, Section, append_sections, append_trailer, manifest_section
-from unikernel.image.manifest_pb2 import LibraryOs, Manifest, Network, Rootfs, Start
+from unikernel.image.manifest_pb2 import LibraryOs, Network, Rootfs, Start
 from unikernel.image.manifest_pb2 import Port as ManifestPort
 from unikernel.run.foreground import run_image
 from unikernel.run.machine import Ended, Machine
 from unikernel.run.options import RunOptions
 from unikernel.testing.images import image_with_note
+from unikernel.testing.manifests import make_manifest
 from unikernel.testing.programs import tiny_program
 
 
-def _manifest(**changes: object) -> Manifest:
-    settings = {
-        "name": "a",
-        "memory_bytes": 64 << 20,
-        "cpus": 1,
-        "network": Network(mode="dhcp"),
-        "command_line": "quiet",
-        **changes,
-    }
-    return Manifest(**settings)  # type: ignore[arg-type]
-
-
 def _image(tmp_path: Path, **changes: object) -> Path:
-    manifest = _manifest(library_os=LibraryOs(name="linux"), **changes)
+    manifest = make_manifest(library_os=LibraryOs(name="linux"), **changes)
     return image_with_note(tmp_path / "image", image_manifest.encode(manifest))
 
 
@@ -140,7 +129,7 @@ def test_an_image_says_what_is_run_on_this_machine_only_if_it_is_trusted(tmp_pat
     _fake_qemu(tmp_path, monkeypatch, "exit 7")
     text = importlib.resources.files("unikernel.library_os").joinpath("linux.yaml").read_text()
     text = text.replace("report: io-port\n  port: 1282", "report: monitor").replace("name: linux", "name: mine")
-    manifest = _manifest(library_os=LibraryOs(name="mine", description=text))
+    manifest = make_manifest(library_os=LibraryOs(name="mine", description=text))
     image = image_with_note(tmp_path / "image", image_manifest.encode(manifest))
     with pytest.raises(UnikernelError, match="brings the description of its library OS along.*name a key"):
         run_image(image, RunOptions(accelerator="tcg"))
@@ -151,7 +140,7 @@ def test_an_image_says_what_is_run_on_this_machine_only_if_it_is_trusted(tmp_pat
 
 
 def _packed_image(tmp_path: Path, rootfs: bytes) -> Path:
-    manifest = _manifest(
+    manifest = make_manifest(
         library_os=LibraryOs(name="unikraft"),
         rootfs=Rootfs(packed_sha256="ab", packed_size=len(rootfs)),
         start=Start(program="/app/a", arguments=["/app/a", "two words"], environment=["A=1"]),
@@ -201,7 +190,7 @@ def test_a_status_on_the_console(
     status: int | None,
 ) -> None:
     _fake_qemu(tmp_path, monkeypatch, f"printf '{console}'; exit {code}")
-    manifest = _manifest(library_os=LibraryOs(name="solo5-virtio"), network=Network(mode="none"))
+    manifest = make_manifest(library_os=LibraryOs(name="solo5-virtio"), network=Network(mode="none"))
     image = image_with_note(tmp_path / "image", image_manifest.encode(manifest))
     if status is None:
         with pytest.raises(UnikernelError, match="ended with status 83 before the application did"):
@@ -223,7 +212,7 @@ def test_a_status_that_isa_debug_exit_shifts(tmp_path: Path, monkeypatch: pytest
     _fake_qemu(tmp_path, monkeypatch, f"exit {code}")
     disk = tmp_path / "disk"
     disk.write_bytes(b"disk")
-    manifest = _manifest(library_os=LibraryOs(name="nanos"), network=Network(mode="none"))
+    manifest = make_manifest(library_os=LibraryOs(name="nanos"), network=Network(mode="none"))
     append_trailer(disk, image_manifest.note(image_manifest.encode(manifest)), tmp_path / "image.img")
     assert run_image(tmp_path / "image.img", RunOptions(accelerator="tcg")) == status
     with pytest.raises(UnikernelError, match="nanos has no place for arguments at boot"):
@@ -233,7 +222,7 @@ def test_a_status_that_isa_debug_exit_shifts(tmp_path: Path, monkeypatch: pytest
 def test_a_program_of_the_library_os_boots_without_qemu(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    manifest = _manifest(
+    manifest = make_manifest(
         library_os=LibraryOs(name="solo5"),
         network=Network(mode="none"),
         memory_bytes=2 << 20,

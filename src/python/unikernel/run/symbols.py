@@ -53,19 +53,8 @@ def locations(program: Path, addresses: Sequence[int]) -> dict[int, list[Locatio
     if addr2line is None or not addresses:
         return {}
     command = [addr2line, "--functions", "--inlines", "--demangle", "--addresses", f"--exe={program}"]
-    try:
-        result = subprocess.run(
-            [*command, *(f"{address:#x}" for address in addresses)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            timeout=_PATIENCE_SECONDS,
-            encoding="utf-8",
-            errors="replace",
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return {}
-    return parse_addr2line(result.stdout)
+    output = _output_of([*command, *(f"{address:#x}" for address in addresses)])
+    return {} if output is None else parse_addr2line(output)
 
 
 def parse_addr2line(output: str) -> dict[int, list[Location]]:
@@ -124,10 +113,17 @@ def demangled(names: Sequence[str]) -> Sequence[str]:
     filt = shutil.which("c++filt")
     if filt is None or not any(name.startswith(("_Z", "_R")) for name in names):
         return names
+    output = _output_of([filt], input="".join(f"{name}\n" for name in names))
+    lines = [] if output is None else output.splitlines()
+    return lines if len(lines) == len(names) else names
+
+
+def _output_of(command: Sequence[str], input: str = "") -> str | None:
+    """None when the program cannot be run, or takes too long."""
     try:
         result = subprocess.run(
-            [filt],
-            input="".join(f"{name}\n" for name in names),
+            command,
+            input=input,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             timeout=_PATIENCE_SECONDS,
@@ -135,6 +131,5 @@ def demangled(names: Sequence[str]) -> Sequence[str]:
             errors="replace",
         )
     except (OSError, subprocess.TimeoutExpired):
-        return names
-    lines = result.stdout.splitlines()
-    return lines if len(lines) == len(names) else names
+        return None
+    return result.stdout
