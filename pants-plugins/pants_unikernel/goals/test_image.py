@@ -19,7 +19,7 @@ from pants.core.util_rules import config_files, stripped_source_files
 from pants.core.util_rules.environments import EnvironmentTarget
 from pants.engine.addresses import Address
 from pants.engine.env_vars import EnvironmentVarsRequest
-from pants.engine.fs import FileContent
+from pants.engine.fs import Digest, FileContent
 from pants.engine.process import InteractiveProcess, Process, ProcessCacheScope
 from pants.engine.rules import Rule, collect_rules, rule
 from pants.engine.target import Target
@@ -48,6 +48,7 @@ from pants_unikernel.image_types import BuiltImage, TestsInImage, UnikernelImage
 from pants_unikernel.subsystems.run import UnikernelRun
 from pants_unikernel.subsystems.test import UnikernelTest
 from pants_unikernel.subsystems.toolkit import Toolkit, toolkit_process
+from pants_unikernel.util_rules.debug_file import debug_file_of
 from pants_unikernel.util_rules.image import build_image
 from pants_unikernel.util_rules.library_os import LibraryOsTargets, describe_library_os
 from pants_unikernel.util_rules.lookup import find_one_target, find_program
@@ -198,16 +199,25 @@ async def _find_monitor(address: Address, library_os: LibraryOs, environment: Te
     return Monitor(path, fingerprint)
 
 
+async def _booted(field_set: UnikernelImageFieldSet, image: BuiltImage, environment: TestEnvironment) -> Digest:
+    """The image, and its debug file if it has one: for what is said of a crash."""
+    digest = await engine.part_of(image.digest, [image.path])
+    if "debug" not in field_set.formats.value:
+        return digest
+    return await engine.merge_digests([digest, (await debug_file_of(field_set, image, environment.toolkit)).digest])
+
+
 async def _test_process(
     address: Address,
     expectations: Expectations,
+    field_set: UnikernelImageFieldSet,
     image: BuiltImage,
     monitor: Monitor,
     environment: TestEnvironment,
     *,
     is_debug: bool = False,
 ) -> Process:
-    only_image = await engine.part_of(image.digest, [image.path])
+    booted = await _booted(field_set, image, environment)
     document = await engine.create_digest([FileContent(_EXPECTATIONS, expectations.to_json().encode())])
     report = f"{address.path_safe_spec}.xml"
     shown = ["--follow"] if is_debug else [f"--lines={environment.options.console_lines}"]
@@ -226,7 +236,7 @@ async def _test_process(
             *([] if is_debug else [f"--report={report}", f"--console={_CONSOLE}"]),
         ],
         description=f"Boot and test {address}",
-        input_digest=await engine.merge_digests([only_image, document]),
+        input_digest=await engine.merge_digests([booted, document]),
         env={"PATH": os.path.dirname(monitor.path), "UNIKERNEL_TOOLS": monitor.fingerprint},
         output_files=[report, _CONSOLE],
         cache_scope=ProcessCacheScope.PER_SESSION if environment.test.force else ProcessCacheScope.SUCCESSFUL,
@@ -244,7 +254,7 @@ async def _image_test(field_set: UnikernelTestFieldSet, environment: TestEnviron
     expectations = await _checked(field_set.expectations(timeout), address, image, library_os)
     monitor = await _find_monitor(address, library_os, environment)
     built = await build_image(image, environment.library_oses)
-    return await _test_process(address, expectations, built, monitor, environment, is_debug=is_debug)
+    return await _test_process(address, expectations, image, built, monitor, environment, is_debug=is_debug)
 
 
 @dataclass(frozen=True)
@@ -277,7 +287,7 @@ async def _python_tests(
     )
     in_image = TestsInImage(layer, field_set.memory.bytes, FrozenDict(field_set.env.value or {}))
     built = await build_image(image, environment.library_oses, in_image)
-    return await _test_process(address, expectations, built, monitor, environment, is_debug=is_debug)
+    return await _test_process(address, expectations, image, built, monitor, environment, is_debug=is_debug)
 
 
 async def _result(process: Process, address: Address, environment: TestEnvironment) -> TestResult:
@@ -293,70 +303,51 @@ async def _result(process: Process, address: Address, environment: TestEnvironme
     )
 
 
-@rule(desc="Boot and test unikernel images", level=LogLevel.DEBUG)
-async def test_unikernel_image(
-    batch: UnikernelTestRequest.Batch[UnikernelTestFieldSet, Any],
+@rule
+async def gather_test_environment(
     test: TestSubsystem,
     options: UnikernelTest,
     run: UnikernelRun,
     toolkit: Toolkit,
     library_oses: LibraryOsTargets,
-    env_target: EnvironmentTarget,
+    environment: EnvironmentTarget,
+) -> TestEnvironment:
+    return TestEnvironment(test, options, run, toolkit, library_oses, environment)
+
+
+@rule
+async def gather_python_tools(pytest: PyTest, python_setup: PythonSetup, link_toolchain: LinkToolchain) -> PythonTools:
+    return PythonTools(pytest, python_setup, link_toolchain)
+
+
+@rule(desc="Boot and test unikernel images", level=LogLevel.DEBUG)
+async def test_unikernel_image(
+    batch: UnikernelTestRequest.Batch[UnikernelTestFieldSet, Any], environment: TestEnvironment
 ) -> TestResult:
-    environment = TestEnvironment(test, options, run, toolkit, library_oses, env_target)
     field_set = batch.single_element
     return await _result(await _image_test(field_set, environment), field_set.address, environment)
 
 
 @rule(desc="Set up a test of a unikernel image", level=LogLevel.DEBUG)
 async def debug_unikernel_image(
-    batch: UnikernelTestRequest.Batch[UnikernelTestFieldSet, Any],
-    test: TestSubsystem,
-    options: UnikernelTest,
-    run: UnikernelRun,
-    toolkit: Toolkit,
-    library_oses: LibraryOsTargets,
-    env_target: EnvironmentTarget,
+    batch: UnikernelTestRequest.Batch[UnikernelTestFieldSet, Any], environment: TestEnvironment
 ) -> TestDebugRequest:
-    environment = TestEnvironment(test, options, run, toolkit, library_oses, env_target)
     process = await _image_test(batch.single_element, environment, is_debug=True)
     return TestDebugRequest(InteractiveProcess.from_process(process))
 
 
 @rule(desc="Run Pytest in unikernel images", level=LogLevel.DEBUG)
 async def test_python_in_unikernel_image(
-    batch: UnikernelPythonTestsRequest.Batch[UnikernelPythonTestsFieldSet, Any],
-    test: TestSubsystem,
-    options: UnikernelTest,
-    run: UnikernelRun,
-    toolkit: Toolkit,
-    library_oses: LibraryOsTargets,
-    env_target: EnvironmentTarget,
-    pytest: PyTest,
-    python_setup: PythonSetup,
-    link_toolchain: LinkToolchain,
+    batch: UnikernelPythonTestsRequest.Batch[UnikernelPythonTestsFieldSet, Any], environment: TestEnvironment, tools: PythonTools
 ) -> TestResult:
-    environment = TestEnvironment(test, options, run, toolkit, library_oses, env_target)
     field_set = batch.single_element
-    tools = PythonTools(pytest, python_setup, link_toolchain)
     return await _result(await _python_tests(field_set, environment, tools), field_set.address, environment)
 
 
 @rule(desc="Set up Pytest in a unikernel image", level=LogLevel.DEBUG)
 async def debug_python_in_unikernel_image(
-    batch: UnikernelPythonTestsRequest.Batch[UnikernelPythonTestsFieldSet, Any],
-    test: TestSubsystem,
-    options: UnikernelTest,
-    run: UnikernelRun,
-    toolkit: Toolkit,
-    library_oses: LibraryOsTargets,
-    env_target: EnvironmentTarget,
-    pytest: PyTest,
-    python_setup: PythonSetup,
-    link_toolchain: LinkToolchain,
+    batch: UnikernelPythonTestsRequest.Batch[UnikernelPythonTestsFieldSet, Any], environment: TestEnvironment, tools: PythonTools
 ) -> TestDebugRequest:
-    environment = TestEnvironment(test, options, run, toolkit, library_oses, env_target)
-    tools = PythonTools(pytest, python_setup, link_toolchain)
     process = await _python_tests(batch.single_element, environment, tools, is_debug=True)
     return TestDebugRequest(InteractiveProcess.from_process(process))
 

@@ -19,7 +19,7 @@ from unikernel.image_test.console import Console, plain
 from unikernel.image_test.expectations import Expectations, NotAsExpectedError
 from unikernel.library_os import library_os_of
 from unikernel.library_os.description import ExitReport
-from unikernel.run.machine import Ended, Machine
+from unikernel.run.machine import CONSOLE, Ended, Machine
 from unikernel.run.options import RunOptions
 
 # Of which the lowest that the image does not listen on is asked whether the image is on its network: tcpmux and its neighbours.
@@ -89,6 +89,12 @@ def run_image_test(image: Path, expectations: Expectations, options: RunOptions,
         run.wait_for_console()
         run.wait_for_end(reports=library_os.exit.report is not ExitReport.NONE)
         machine.stop()
+        ended = machine.wait()
+    if ended is not None and ended.crash:
+        from unikernel.image.debug_file import find_debug_file
+        from unikernel.run.crash import crash_text
+
+        console.write(CONSOLE, crash_text(ended.crash, image, find_debug_file(image)).encode())
     console.finish()
     run.look_back()
     return _outcome(expectations, manifest, cases, console, time.monotonic() - start)

@@ -15,6 +15,7 @@ from typing import BinaryIO, Callable
 
 from unikernel.elf import parser_failures
 from unikernel.errors import UnikernelError
+from unikernel.image.debug_file import open_program
 from unikernel.image.files import image_rootfs
 from unikernel.rootfs.layer import readable
 from unikernel.rootfs.merge import MergedRootfs
@@ -94,6 +95,18 @@ def _signal_name(number: int) -> str:
         return signal.strsignal(number) or ""
     except (ValueError, OverflowError):
         return ""
+
+
+def crash_text(stream: bytes, image: Path, debug_file: Path | None) -> str:
+    """Where the image's programs were when they crashed: lines, with their ends. `debug_file` is the image's own."""
+
+    def find_debug(program: str) -> BinaryIO | None:
+        return None if debug_file is None else open_program(debug_file, program)
+
+    lines = [f"unikernel: {report.to_text()}\n" for report in crash_reports(stream, image, find_debug)]
+    if lines and debug_file is None:
+        lines.append(f"unikernel: functions and lines are in the debug file, {image.name}.debug (see docs/debugging.md)\n")
+    return "".join(lines)
 
 
 def crash_reports(stream: bytes, image: Path, find_debug: FindDebug) -> list[CrashReport]:

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, Callable
+from typing import Callable
 
 from unikernel.digests import file_sha256
 from unikernel.errors import UnikernelError
@@ -60,25 +60,12 @@ def run_image(
         ended = machine.wait()
         assert ended is not None
     if ended.crash:
-        output.write(CONSOLE, crash_text(ended, image, debug_file).encode())
+        from unikernel.run.crash import crash_text
+
+        output.write(CONSOLE, crash_text(ended.crash, image, debug_file).encode())
     if json_output is not None:
         json_output.end()
     return _status(machine, ended, stopped_by)
-
-
-def crash_text(ended: Ended, image: Path, debug_file: Path | None) -> str:
-    """Where the image's programs were when they crashed: lines, with their ends."""
-    from unikernel.image.debug_file import open_program
-    from unikernel.run.crash import crash_reports
-
-    def find_debug(program: str) -> BinaryIO | None:
-        return None if debug_file is None else open_program(debug_file, program)
-
-    reports = crash_reports(ended.crash, image, find_debug)
-    lines = [f"unikernel: {report.to_text()}\n" for report in reports]
-    if lines and debug_file is None:
-        lines.append(f"unikernel: functions and lines are in the debug file, {image.name}.debug (see docs/debugging.md)\n")
-    return "".join(lines)
 
 
 def _status(machine: Machine, ended: Ended, stopped_by: int | None) -> int:
