@@ -155,12 +155,15 @@ class ServiceRequest:
 
 @dataclass(frozen=True)
 class Service:
-    """`alias` is its target's type. `program` is None where the service cannot be packaged or laid out; `problem` says why."""
+    """`alias` is its target's type. `program` is None where the service cannot be packaged or laid out; `problem` says why, and
+    `is_packaged` which of both.
+    """
 
     address: Address
     alias: str
     program: Program | None
     problem: str = ""
+    is_packaged: bool = True
 
 
 @dataclass(frozen=True)

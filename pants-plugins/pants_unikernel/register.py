@@ -10,7 +10,16 @@ from pants.engine.unions import UnionRule
 
 from pants_unikernel import dependency_inference, deployment_target, image_test_target, library_os_target
 from pants_unikernel.cc import register as cc
-from pants_unikernel.goals import package_deployment, package_image, publish_image, readiness, run_image, test_image, verify_images
+from pants_unikernel.goals import (
+    package_deployment,
+    package_image,
+    publish_image,
+    readiness,
+    run_image,
+    tailor,
+    test_image,
+    verify_images,
+)
 from pants_unikernel.subsystems import toolkit
 from pants_unikernel.target_types import UnikernelImageTarget
 from pants_unikernel.util_rules import toolchain
@@ -35,6 +44,7 @@ def rules() -> Iterable[Rule | UnionRule]:
         *publish_image.rules(),
         *readiness.rules(),
         *run_image.rules(),
+        *tailor.rules(),
         *test_image.rules(),
         *toolchain.rules(),
         *toolkit.rules(),

@@ -21,6 +21,7 @@ from pants_unikernel.image_types import Service, ServiceRequest, UnikernelImageF
 from pants_unikernel.util_rules import readiness
 from pants_unikernel.util_rules.failures import UnikernelBuildError
 from pants_unikernel.util_rules.library_os import LibraryOsTargets, describe_named, known_names
+from pants_unikernel.util_rules.readiness import images_by_app
 from unikernel.library_os import unknown_library_os
 from unikernel.library_os.description import LibraryOs
 from unikernel.library_os.requirements import Assessment, assess
@@ -91,16 +92,6 @@ async def _services(candidates: FilteredTargets) -> list[Target]:
     return [target for target, found in zip(targets, field_sets.collection) if found]
 
 
-async def _images_by_app(all_targets: AllTargets) -> dict[str, UnikernelImageFieldSet]:
-    """The first image of each application: it says which file of an archive starts, and what the application does without."""
-    images = [UnikernelImageFieldSet.create(target) for target in all_targets if UnikernelImageFieldSet.is_applicable(target)]
-    by_app: dict[str, UnikernelImageFieldSet] = {}
-    for image in images:
-        for address in await engine.parse_addresses(image.app.to_unparsed_address_inputs()):
-            by_app.setdefault(str(address), image)
-    return by_app
-
-
 @goal_rule
 async def report_readiness(
     console: Console,
@@ -113,7 +104,7 @@ async def report_readiness(
     services = await _services(candidates)
     if not services:
         raise UnikernelBuildError("unikernel-readiness: none of the targets is packaged as a service, such as a `pex_binary`.")
-    images = await _images_by_app(all_targets)
+    images = await images_by_app(all_targets)
     analysed = await engine.analyse_services(
         ServiceRequest(target.address, images[str(target.address)].executable.value if str(target.address) in images else None)
         for target in services
