@@ -1,5 +1,6 @@
-"""Two machines with one repository: one with this machine's caches, and one elsewhere that starts with nothing and fills a remote cache.
-Both have the same images, and the key of the second is in nothing that it keeps or gives away.
+"""Three machines with one repository: one with this machine's caches, one elsewhere that starts with nothing and fills a remote cache, and
+one that has nothing but that cache. All have the same images; the last one builds nothing; and the key of the second is in nothing that it
+keeps or gives away.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ import base64
 import hashlib
 import mmap
 import os
+import re
 import secrets
 import signal
 import time
@@ -19,7 +21,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
-from pants_project import PantsProject
+from pants_project import PantsProject, completed_processes
 from remote_cache import RemoteCache
 from sample_services import make_services_project
 from unikernel.testing.signing import write_key
@@ -27,6 +29,8 @@ from unikernel.testing.signing import write_key
 # Of C and of Python, with the same kernel: it takes minutes to compile.
 GOALS = ("src/services/greeter::", "src/services/hello::")
 COMPILING = "Starting: Compile the Linux kernel"
+# What each machine does by itself: it looks at itself, as Pants does for interpreters and programs.
+LOOKING = ("Find the kernel's source", "Find the shared libraries of ", "Look at the Python interpreter ")
 
 
 @dataclass(frozen=True)
@@ -127,6 +131,39 @@ def test_same_images_from_another_path_and_empty_caches_after_a_killed_build(mac
     assert COMPILING in machines.printed
     assert len(images(machines.usual)) == len(GOALS)
     assert images(machines.usual) == images(machines.empty)
+
+
+@dataclass(frozen=True)
+class Newcomer:
+    project: PantsProject
+    printed: str
+
+    def counters(self) -> dict[str, int]:
+        """Pants' own, of its workunits."""
+        return {name: int(count) for name, count in re.findall(r"^  (\w+): (\d+)$", self.printed, re.MULTILINE)}
+
+
+@pytest.fixture(scope="module")
+def newcomer(machines: Machines) -> Iterator[Newcomer]:
+    """Another checkout of another user: what it has not built itself is in the remote cache."""
+    directory = machines.directory / "newcomer"
+    home = directory / "home"
+    home.mkdir(parents=True)
+    with make_services_project(directory / "checkout", directory / "cache") as project:
+        options = ("--no-pantsd", "--stats-log", *machines.cache.options)
+        yield Newcomer(project, project.succeed(*options, "package", *GOALS, environment={"HOME": str(home)}))
+
+
+def test_with_a_filled_remote_cache_nothing_is_built_and_all_is_signed(machines: Machines, newcomer: Newcomer) -> None:
+    built = [process for process in completed_processes(newcomer.printed) if not process.startswith(LOOKING)]
+    assert built == []
+    counters = newcomer.counters()
+    # Of the kernel, PID 1, C programs, layers, PEXes, images and SBOMs, there is more than one each.
+    assert counters["remote_cache_requests_cached"] == counters["remote_cache_requests"] >= 20
+    assert counters["remote_cache_requests_uncached"] == counters["remote_cache_read_errors"] == 0
+    assert images(newcomer.project) == images(machines.empty)
+    # By its own key, which is new there.
+    newcomer.project.succeed("unikernel-verify", *GOALS)
 
 
 def test_the_key_is_in_no_cache_no_log_no_sandbox_and_no_package(machines: Machines) -> None:

@@ -18,6 +18,8 @@ _PATIENCE_SECONDS = 60
 _SERVER = "from buildgrid.server.app.cli import cli; cli()"
 _CONFIGURATION = """\
 description: A cache on disk, without execution
+# As many requests as Pants makes at once ([GLOBAL].remote_store_rpc_concurrency); what is above is refused.
+thread-pool-size: 256
 server:
   - !channel
     address: 127.0.0.1:{port}

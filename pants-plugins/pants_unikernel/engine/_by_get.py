@@ -52,6 +52,7 @@ from pants.engine.target import (
 from pants.source.source_root import SourceRootsRequest, SourceRootsResult
 
 from pants_unikernel.deployment_types import BuiltDeployment, UnikernelDeploymentFieldSet
+from pants_unikernel.engine._remote_cache import ask_remote_cache_first
 from pants_unikernel.image_types import (
     BuiltImage,
     BuiltLayout,
@@ -125,15 +126,15 @@ async def download_file(request: DownloadFile) -> Digest:
 
 
 async def run_process(process: Process) -> ProcessResult:
-    return await Get(ProcessResult, Process, process)
+    return await Get(ProcessResult, Process, ask_remote_cache_first(process))
 
 
 async def run_fallible_process(process: Process) -> FallibleProcessResult:
-    return await Get(FallibleProcessResult, Process, process)
+    return await Get(FallibleProcessResult, Process, ask_remote_cache_first(process))
 
 
 async def run_fallible_processes(processes: Iterable[Process]) -> tuple[FallibleProcessResult, ...]:
-    return await MultiGet(Get(FallibleProcessResult, Process, process) for process in processes)
+    return await MultiGet(Get(FallibleProcessResult, Process, ask_remote_cache_first(process)) for process in processes)
 
 
 async def run_in_foreground(process: Process) -> InteractiveProcessResult:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pants.core.util_rules.environments import EnvironmentTarget
-from pants.core.util_rules.system_binaries import BinaryPath, BinaryPathRequest, BinaryPaths, BinaryPathTest
+from pants.core.util_rules.system_binaries import SEARCH_PATHS, BinaryPath, BinaryPathRequest, BinaryPaths, BinaryPathTest
 from pants.engine.rules import Rule, collect_rules, rule
 from pants.engine.unions import UnionRule
 from pants.util.frozendict import FrozenDict
@@ -38,7 +38,8 @@ _KERNEL_TOOLS = {
 # Of the shell and what it calls (POSIX's utilities).
 _BASIC_DIRECTORIES = ("/usr/bin", "/bin")
 _VERSION_TEST = BinaryPathTest(["--version"])
-# The steps' own interpreter: which one it is does not matter, so its version is no part of the key.
+# The steps' own interpreter: which one it is does not matter, so its version is no part of the key. Its path is: the system's own comes
+# first, for the key to be the same with and without somebody's virtual environment on PATH.
 _PYTHON_TEST = BinaryPathTest(
     ["-c", "import sys; sys.exit(sys.version_info < (3, 9))"],
     fingerprint_stdout=False,
@@ -83,7 +84,9 @@ class InitToolchain(Toolchain):
 async def _find(programs: dict[str, str], search_path: tuple[str, ...], purpose: str) -> dict[str, BinaryPath]:
     names = sorted(programs)
     found = await engine.find_binaries(
-        BinaryPathRequest(binary_name=name, search_path=search_path, test=_PYTHON_TEST if name == "python3" else _VERSION_TEST)
+        BinaryPathRequest(binary_name=name, search_path=(*SEARCH_PATHS, *search_path), test=_PYTHON_TEST)
+        if name == "python3"
+        else BinaryPathRequest(binary_name=name, search_path=search_path, test=_VERSION_TEST)
         for name in names
     )
     missing = [name for name, paths in zip(names, found) if paths.first_path is None]
