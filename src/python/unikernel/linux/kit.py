@@ -70,6 +70,8 @@ _KERNEL_OBJECTS = {
 }
 # Functions of the kernel that those stand in for (ld's option --wrap).
 _WRAPPED = ("vring_create_virtqueue",)
+# Has what enters the kernel in large pages of its own.
+_ENTRY_TEXT_APART = "CONFIG_PAGE_TABLE_ISOLATION"
 # What the final link has to bring along. 2: the root file system between __unikernel_rootfs and __unikernel_rootfs_end.
 _LAYOUT = 2
 # Option -> the header that the build's own programs include when it is on, and the Debian package that has it.
@@ -176,7 +178,10 @@ def build_kit(
     build.run([*arguments, "init/version-timestamp.o", "arch/x86/kernel/vmlinux.lds", *_KERNEL_OBJECTS.values()])
     output.mkdir(parents=True, exist_ok=True)
     _combine(build, scratch, output / _KERNEL)
-    (output / _LINKER_SCRIPT).write_text(keep_init_text((tree / "arch/x86/kernel/vmlinux.lds").read_text()))
+    linker_script = keep_init_text((tree / "arch/x86/kernel/vmlinux.lds").read_text())
+    if _ENTRY_TEXT_APART not in enabled:
+        linker_script = close_entry_text(linker_script)
+    (output / _LINKER_SCRIPT).write_text(linker_script)
     kernel = (output / _KERNEL).read_bytes()
     if kernel.count(COMMAND_LINE_MARKER) != 1:
         raise UnikernelError(f"Linux {version} was compiled without the place for a command line (CONFIG_CMDLINE).")
@@ -317,6 +322,14 @@ def keep_init_text(linker_script: str) -> str:
     if code is None or code.start() < start.start():
         return linker_script
     return f"{without[: code.end()]} . = ALIGN(4096);\n{start[0]}{without[code.end() :]}"
+
+
+def close_entry_text(linker_script: str) -> str:
+    """The kernel's linker script without the gaps before and after .entry.text, up to 2 MiB each, in the file as well as in memory. They
+    are for page table isolation (ALIGN_ENTRY_TEXT_BEGIN in arch/x86/kernel/vmlinux.lds.S). A script of another shape is left as it is.
+    """
+    gap = r"\. = ALIGN\(\(1 << 21\)\);"
+    return re.sub(rf"{gap}(\s[^\n]*\*\(\.entry\.text\)[^\n]*\s+){gap}", r". = ALIGN(4096);\1. = ALIGN(4096);", linker_script)
 
 
 def _collecting_script(section_headers: Sequence[str]) -> str:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from unikernel.linux.kit import keep_init_text
+from unikernel.linux.kit import close_entry_text, keep_init_text
 
 # As the kernel's own makefile writes it, with the rest left out.
 _SCRIPT = """\
@@ -34,3 +34,29 @@ def test_code_of_the_start_up_is_before_what_is_freed() -> None:
 def test_a_script_of_another_shape_is_left_as_it_is() -> None:
     for script in ("SECTIONS { }\n", _SCRIPT.replace(".altinstr_aux", ".other"), keep_init_text(_SCRIPT)):
         assert keep_init_text(script) == script
+
+
+_ENTRY_TEXT = """\
+  . = ALIGN(8); __kprobes_text_start = .; *(.kprobes.text) __kprobes_text_end = .;
+  . = ALIGN((1 << 21));
+  . = ALIGN(8); __entry_text_start = .; *(.entry.text) __entry_text_end = .;
+  . = ALIGN((1 << 21));
+  . = ALIGN(8); __softirqentry_text_start = .; *(.softirqentry.text) __softirqentry_text_end = .;
+ } :text =0xcccc
+ . = ALIGN((1 << 12));
+ . = ALIGN((1 << 21));
+ .rodata : AT(ADDR(.rodata) - 0xffffffff80000000) { *(.rodata) }
+"""
+
+
+def test_there_are_no_gaps_around_what_enters_the_kernel() -> None:
+    script = close_entry_text(_ENTRY_TEXT)
+    # The one before the constants stays: it is not in the file.
+    assert [line.strip() for line in script.splitlines() if "ALIGN((1 << 21))" in line or "4096" in line] == [
+        ". = ALIGN(4096);",
+        ". = ALIGN(4096);",
+        ". = ALIGN((1 << 21));",
+    ]
+    assert len(script.splitlines()) == len(_ENTRY_TEXT.splitlines())
+    other = _ENTRY_TEXT.replace("*(.entry.text)", "*(.other)")
+    assert close_entry_text(other) == other
