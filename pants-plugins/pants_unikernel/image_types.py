@@ -41,6 +41,7 @@ from pants_unikernel.target_types import (
 )
 from unikernel.library_os.requirements import Program
 from unikernel.oci.layout import Descriptor
+from unikernel.sbom.component import Component
 from unikernel.signing.provenance import Artifact
 
 
@@ -143,6 +144,22 @@ class OciPackageRequest:
 
     field_set: UnikernelImageFieldSet
     image: BuiltImage
+
+
+@dataclass(frozen=True)
+class LinuxPartsRequest:
+    """`kernel_options` are those on top of the base configuration, in one canonical form."""
+
+    kernel_options: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LinuxParts:
+    """What all images of one kernel configuration are linked with: the kit and PID 1, and what they are for an SBOM."""
+
+    kit: Digest
+    init: Digest
+    components: tuple[Component, ...]
 
 
 @dataclass(frozen=True)

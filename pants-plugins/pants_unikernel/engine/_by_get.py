@@ -60,6 +60,8 @@ from pants_unikernel.image_types import (
     ContainerRequest,
     EmbeddedImageRequest,
     LinkedImageRequest,
+    LinuxParts,
+    LinuxPartsRequest,
     OciPackageRequest,
     PackedImageRequest,
     Service,
@@ -176,6 +178,10 @@ async def find_interpreter(constraints: InterpreterConstraints) -> PythonExecuta
 
 async def build_embedded_image(request: EmbeddedImageRequest) -> BuiltImage:
     return await Get(BuiltImage, EmbeddedImageRequest, request)
+
+
+async def build_linux_parts(request: LinuxPartsRequest) -> LinuxParts:
+    return await Get(LinuxParts, LinuxPartsRequest, request)
 
 
 async def build_linked_image(request: LinkedImageRequest) -> BuiltImage:

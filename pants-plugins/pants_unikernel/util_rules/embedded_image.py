@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from pants.backend.python.subsystems.setup import PythonSetup
-from pants.engine.fs import Digest
 from pants.engine.process import Process
 from pants.engine.rules import Rule, collect_rules, rule
 from pants.engine.unions import UnionRule
 from pants.util.logging import LogLevel
 
 from pants_unikernel import engine
-from pants_unikernel.image_types import BuiltImage, EmbeddedImageRequest, UnikernelImageFieldSet
+from pants_unikernel.image_types import BuiltImage, EmbeddedImageRequest, LinuxParts, UnikernelImageFieldSet
 from pants_unikernel.subsystems.linux import UnikernelLinux
 from pants_unikernel.subsystems.toolkit import Toolkit, toolkit_process
+from pants_unikernel.util_rules import linux_kit
 from pants_unikernel.util_rules.debug_file import rootfs_debug_inputs
 from pants_unikernel.util_rules.failures import UnikernelBuildError, errors_of, run_step, run_steps
 from pants_unikernel.util_rules.image import built_image, image_spec, spec_file
-from pants_unikernel.util_rules.linux_kit import INIT, KIT, build_init, build_linux_kit, kit_components
+from pants_unikernel.util_rules.linux_kit import INIT, KIT, linux_parts
 from pants_unikernel.util_rules.rootfs import RootfsLayer, package_app, place_layers, read_indexes, rootfs_layers
 from pants_unikernel.util_rules.sbom import sbom_process
-from pants_unikernel.util_rules.toolchain import InitToolchain, KernelToolchain, LinkToolchain
+from pants_unikernel.util_rules.toolchain import LinkToolchain
 from unikernel import __version__
 from unikernel.image.components import layer_inputs, listed_components
 from unikernel.image.limits import check_linkable, choose_memory
@@ -33,18 +32,6 @@ from unikernel.signing.files import manifest_path
 
 _KIT_INPUT = "__kit"
 _LINK_PROGRAMS = (("assembler", "as"), ("linker", "ld"))
-
-
-@dataclass(frozen=True)
-class UnikernelTools:
-    """What every image is built with."""
-
-    linux: UnikernelLinux
-    toolkit: Toolkit
-    python_setup: PythonSetup
-    link_toolchain: LinkToolchain
-    kernel_toolchain: KernelToolchain
-    init_toolchain: InitToolchain
 
 
 def kernel_options(field_set: UnikernelImageFieldSet, linux: UnikernelLinux) -> list[str]:
@@ -70,15 +57,14 @@ async def _link_process(
     image: ImageSpec,
     path: str,
     layers: list[RootfsLayer],
-    kit: Digest,
-    init: Digest,
-    tools: UnikernelTools,
+    parts: LinuxParts,
+    toolkit: Toolkit,
+    toolchain: LinkToolchain,
 ) -> Process:
     spec = spec_file(image)
-    toolchain = tools.link_toolchain
     placed = await place_layers(layers)
     return await toolkit_process(
-        tools.toolkit,
+        toolkit,
         [
             "link",
             f"--spec={spec.path}",
@@ -90,8 +76,8 @@ async def _link_process(
             "--quiet",
         ],
         description=description,
-        input_digest=await engine.merge_digests([placed.digest, init, await engine.create_digest([spec])]),
-        immutable_input_digests={_KIT_INPUT: kit, **placed.immutable_inputs},
+        input_digest=await engine.merge_digests([placed.digest, parts.init, await engine.create_digest([spec])]),
+        immutable_input_digests={_KIT_INPUT: parts.kit, **placed.immutable_inputs},
         env=toolchain.environment,
         output_files=[path, manifest_path(path)],
     )
@@ -104,11 +90,8 @@ async def build_embedded_image(
     toolkit: Toolkit,
     python_setup: PythonSetup,
     link_toolchain: LinkToolchain,
-    kernel_toolchain: KernelToolchain,
-    init_toolchain: InitToolchain,
 ) -> BuiltImage:
     field_set = request.field_set
-    tools = UnikernelTools(linux, toolkit, python_setup, link_toolchain, kernel_toolchain, init_toolchain)
     origin = str(field_set.address)
     options = kernel_options(field_set, linux)
     app = await package_app(field_set.app, python_setup)
@@ -119,14 +102,13 @@ async def build_embedded_image(
         # What the link would find out, before a kernel is compiled for it.
         check_linkable(indexes)
         choose_memory(spec.memory, indexes)
-    kit = await build_linux_kit(options, origin, linux, kernel_toolchain)
-    init = await build_init(init_toolchain)
+    parts = await linux_parts(options, origin)
     path = field_set.output_path.value_or_default(file_ending="elf")
     description = f"Link {origin} with its tests" if request.tests else f"Link {origin}"
-    link = await _link_process(description, spec, path, layers, kit, init, tools)
+    link = await _link_process(description, spec, path, layers, parts, toolkit, link_toolchain)
     if request.tests:
         return await built_image(path, [(await run_step(link, origin)).output_digest], [])
-    inventory = Inventory(origin, [*listed_components(indexes), *await kit_components(kit, init)], __version__)
+    inventory = Inventory(origin, [*listed_components(indexes), *parts.components], __version__)
     sbom = await sbom_process(inventory, path, toolkit, indexes, time_zones=spec.timezone is not None)
     results = await run_steps([link, sbom], origin)
     debug = await rootfs_debug_inputs(
@@ -136,11 +118,11 @@ async def build_embedded_image(
         await place_layers(layers),
         origin,
         toolkit,
-        immutable_inputs={_KIT_INPUT: kit},
+        immutable_inputs={_KIT_INPUT: parts.kit},
         environment=link_toolchain.environment,
     )
     return await built_image(path, [result.output_digest for result in results], layer_inputs(indexes), debug)
 
 
 def rules() -> Iterable[Rule | UnionRule]:
-    return collect_rules()
+    return (*collect_rules(), *linux_kit.rules())

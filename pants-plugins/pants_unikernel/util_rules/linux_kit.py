@@ -7,16 +7,20 @@ resolved configuration (once a set of options), and the compilation (once a reso
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pants.core.target_types import FileSourceField
 from pants.engine.addresses import UnparsedAddressInputs
 from pants.engine.fs import EMPTY_DIGEST, Digest, DownloadFile, FileDigest, FileEntry
 from pants.engine.process import Process, ProcessCacheScope
+from pants.engine.rules import Rule, collect_rules, rule
 from pants.engine.target import HydrateSourcesRequest, SourcesField
+from pants.engine.unions import UnionRule
+from pants.util.logging import LogLevel
 
 from pants_unikernel import engine
+from pants_unikernel.image_types import LinuxParts, LinuxPartsRequest
 from pants_unikernel.subsystems.linux import UnikernelLinux
 from pants_unikernel.subsystems.toolkit import toolkit_sources
 from pants_unikernel.util_rules.failures import UnikernelBuildError, run_step
@@ -24,10 +28,11 @@ from pants_unikernel.util_rules.toolchain import InitToolchain, KernelToolchain,
 from unikernel import __version__
 from unikernel.image.components import linux_components
 from unikernel.linux.pid1 import INIT_PATH
-from unikernel.sbom.component import Component
 
 _SOURCE = "kernel-source.tar"
 _SOURCE_OPTION = "[unikernel-linux].source"
+# Whose problem it is when a configuration cannot be satisfied: see linux_parts().
+_KERNEL = "the kernel"
 KIT = "kit"
 INIT = "init"
 
@@ -117,10 +122,10 @@ async def _source_of_target(address: str) -> KernelSource:
     return KernelSource(hydrated.snapshot.digest, hydrated.snapshot.files[0])
 
 
-async def build_linux_kit(options: Sequence[str], origin: str, linux: UnikernelLinux, toolchain: KernelToolchain) -> Digest:
-    """The kit, below the directory `kit`. `origin` names the target whose `kernel_config` is at fault when it cannot be satisfied."""
+async def _build_kit(options: Sequence[str], linux: UnikernelLinux, toolchain: KernelToolchain) -> Digest:
+    """The kit, below the directory `kit`."""
     source = await kernel_source(linux, toolchain)
-    config = await _resolve_configuration(source, options, origin, toolchain)
+    config = await _resolve_configuration(source, options, toolchain)
     # Pants gives a process the share of the cores that is free when it starts, often one, and never more later. This one starts
     # among many short ones and outlives them: it uses all cores.
     process = await _step(
@@ -138,10 +143,10 @@ async def build_linux_kit(options: Sequence[str], origin: str, linux: UnikernelL
         sources=_KIT_SOURCES,
         output_directories=[KIT],
     )
-    return (await run_step(process, origin)).output_digest
+    return (await run_step(process, _KERNEL)).output_digest
 
 
-async def _resolve_configuration(source: KernelSource, options: Sequence[str], origin: str, toolchain: KernelToolchain) -> Digest:
+async def _resolve_configuration(source: KernelSource, options: Sequence[str], toolchain: KernelToolchain) -> Digest:
     pack = await _step(
         toolchain,
         ["pack-kconfig", f"--source={source.path}", f"--tar={toolchain.paths['tar']}", "--output=kconfig.tar"],
@@ -165,10 +170,10 @@ async def _resolve_configuration(source: KernelSource, options: Sequence[str], o
         sources=_CONFIGURE_SOURCES,
         output_files=["kernel.config"],
     )
-    return (await run_step(configure, origin)).output_digest
+    return (await run_step(configure, _KERNEL)).output_digest
 
 
-async def build_init(toolchain: InitToolchain) -> Digest:
+async def _build_init(toolchain: InitToolchain) -> Digest:
     """PID 1, as the file `init`."""
     process = await _step(
         toolchain,
@@ -180,8 +185,29 @@ async def build_init(toolchain: InitToolchain) -> Digest:
     return (await run_step(process, "[unikernel-linux].init_compiler")).output_digest
 
 
-async def kit_components(kit: Digest, init: Digest) -> list[Component]:
-    """The kernel and PID 1, for an SBOM."""
+@rule(desc="Build what images with Linux are linked with", level=LogLevel.DEBUG)
+async def build_linux_parts(
+    request: LinuxPartsRequest, linux: UnikernelLinux, kernel_toolchain: KernelToolchain, init_toolchain: InitToolchain
+) -> LinuxParts:
+    """Once for all images of a configuration: finding out that all of it is there takes time, too."""
+    kit = await _build_kit(request.kernel_options, linux, kernel_toolchain)
+    init = await _build_init(init_toolchain)
     facts = json.loads(await engine.file_content(kit, f"{KIT}/kit.json"))
     pid1 = await engine.file_digest(init, INIT)
-    return linux_components(facts["version"], facts["source_sha256"], __version__, pid1.fingerprint, INIT_PATH)
+    components = linux_components(facts["version"], facts["source_sha256"], __version__, pid1.fingerprint, INIT_PATH)
+    return LinuxParts(kit, init, tuple(components))
+
+
+async def linux_parts(options: Sequence[str], origin: str) -> LinuxParts:
+    """`origin` names the target whose `kernel_config` is at fault when it cannot be satisfied."""
+    try:
+        return await engine.build_linux_parts(LinuxPartsRequest(tuple(options)))
+    except UnikernelBuildError as error:
+        where, colon, reason = str(error).partition(": ")
+        if where == _KERNEL:
+            raise UnikernelBuildError(f"{origin}{colon}{reason}") from error
+        raise
+
+
+def rules() -> Iterable[Rule | UnionRule]:
+    return collect_rules()
