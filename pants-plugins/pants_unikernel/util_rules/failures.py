@@ -47,7 +47,11 @@ def _check(process: Process, result: FallibleProcessResult, origin: str) -> None
     if result.exit_code != 0:
         raise UnikernelBuildError(f"{origin}: {message_of(stderr) or f'{process.description} failed without a word'}")
     for line in stderr.splitlines():
-        logger.warning(f"{origin}: {line[len(_PREFIX) :] if line.startswith(_PREFIX) else line}")
+        # What else is said there is not the toolkit's: Pants starts remote processes with a script that complains of a cache's place.
+        if line.startswith(_PREFIX):
+            logger.warning(f"{origin}: {line[len(_PREFIX) :]}")
+        else:
+            logger.debug(f"{origin}: {line}")
 
 
 def message_of(stderr: str) -> str:

@@ -7,7 +7,7 @@ import functools
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
@@ -27,10 +27,37 @@ def extracted(*packages: str, release: str = "", dependencies: bool = False) -> 
     mirror of Debian that this machine uses, and removed when it ends. With `dependencies`, what they depend on and this machine lacks is
     there too.
     """
-    directory = Path(tempfile.mkdtemp(prefix=f"{packages[0]}-"))
+    directory = _make_directory(packages[0])
+    apt_get = _apt_get(directory, release)
+    names = {*packages, *(_missing_dependencies(apt_get, packages) if dependencies else ())}
+    return _download(apt_get, names, directory)
+
+
+@functools.cache
+def closure(*packages: str, release: str) -> Path:
+    """Like `extracted`, with all that the packages depend on, the C library among it: what is in it runs with its own loader
+    (ld.so(8), --library-path) on a machine of any release.
+    """
+    directory = _make_directory(packages[0])
+    # Of a machine on which nothing is installed.
+    status = directory / "status"
+    status.touch()
+    apt_get = [*_apt_get(directory, release), f"--option=Dir::State::status={status}"]
+    return _download(apt_get, _missing_dependencies(apt_get, packages), directory)
+
+
+def _make_directory(package: str) -> Path:
+    """Other users may read it: there are servers that do not run as root."""
+    directory = Path(tempfile.mkdtemp(prefix=f"{package}-"))
     atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    directory.chmod(0o755)
     for name in ("lists/partial", "cache/archives/partial", "package"):
         (directory / name).mkdir(parents=True)
+    return directory
+
+
+def _apt_get(directory: Path, release: str) -> list[str]:
+    """With the index of a release, by the mirror that this machine uses, and nothing of this machine's own settings."""
     sources = directory / "sources.list"
     sources.write_text(f"deb [signed-by={_KEYRING}] {_mirror()} {release or _running_release()} main\n")
     options = {
@@ -42,7 +69,11 @@ def extracted(*packages: str, release: str = "", dependencies: bool = False) -> 
     }
     apt_get = ["apt-get", "--quiet=2", *(f"--option={name}={value}" for name, value in options.items())]
     subprocess.run([*apt_get, "update"], check=True)
-    names = sorted({*packages, *(_missing_dependencies(apt_get, packages) if dependencies else ())})
+    return apt_get
+
+
+def _download(apt_get: Sequence[str], packages: Iterable[str], directory: Path) -> Path:
+    names = sorted(packages)
     subprocess.run([*apt_get, "download", *names], cwd=directory, check=True)
     for package in names:
         [archive] = directory.glob(f"{package}_*.deb")
