@@ -92,6 +92,9 @@ async def verify_images(
             raise UnikernelBuildError(f"{address}: {image} is not there to be verified; package it first.")
         else:
             console.print_stderr(f"{address}: not packaged, so not verified")
+    if not images and specs.includes.from_change_detection:
+        console.print_stderr("No packaged unikernel image is among what changed: nothing was verified.")
+        return UnikernelVerify(exit_code=0)
     if not images:
         raise UnikernelBuildError("unikernel-verify: none of the targets is a packaged unikernel image; package some first.")
     digest, trusted = EMPTY_DIGEST, [f"--key={user_path(path, root, environment)}" for path in options.keys]
