@@ -77,6 +77,16 @@ def test_a_field_of_the_machine_only_links(project: PantsProject) -> None:
     assert package_again(project) == {f"Link {GREETER}:unikernel", PACKAGE}
 
 
+def test_kernel_options_that_say_nothing_new_compile_no_kernel(project: PantsProject) -> None:
+    """What the base configuration has already, in any order, and more than once."""
+    build = project.root / f"{GREETER}/BUILD"
+    before = build.read_text()
+    for options in ('["CONFIG_EPOLL=y", "CONFIG_FUTEX=y"]', '["CONFIG_FUTEX=y", "CONFIG_EPOLL=y", "CONFIG_FUTEX=y"]'):
+        build.write_text(before.replace('    ports=["8080"],', f'    ports=["8080"],\n    kernel_config={options},', 1))
+        assert package_again(project) <= {"Configure the kernel"}
+    build.write_text(before)
+
+
 def test_a_c_service_is_compiled_linked_and_laid_out(project: PantsProject) -> None:
     append(project, "src/services/arguments/arguments.c", f"/* {_NEW} */")
     processes = package_again(project)

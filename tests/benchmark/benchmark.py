@@ -1,7 +1,7 @@
 """Measures what this project promises, and prints it as JSON: see docs/benchmark.md.
 
-    ./pants run tests/benchmark/benchmark.py -- [--runs N] [--output FILE] [--only build|library_oses|tests]
-        [--unikraft KERNEL] [--nanos DIRECTORY] [--solo5 DIRECTORY]
+    ./pants run tests/benchmark/benchmark.py -- [--runs N] [--output FILE] [--only build|containers|library_oses|scale|tests]
+        [--unikraft KERNEL] [--nanos DIRECTORY] [--solo5 DIRECTORY] [--services N,N,...] [--scratch DIRECTORY] [--plot FILE]
 
 Everything is measured in one run on one machine: compare ratios, not seconds. It uses your Pants caches, on a copy of the sample
 services in a temporary directory.
@@ -26,7 +26,9 @@ from typing import Any, Callable
 
 import psutil
 
+from benchmark import scale
 from benchmark.bzimage import build_bzimage, extract_initrd
+from benchmark.containers import measure_containers
 from benchmark.image_sizes import sizes
 from benchmark.image_tests import measure_many, measure_overhead
 from benchmark.library_oses import add_kernel_options, kernels_of, measure_library_oses, table
@@ -334,7 +336,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=7, help="how often each thing is measured; medians are printed")
     parser.add_argument("--output", type=Path, help="write the JSON there as well")
-    parser.add_argument("--only", choices=("build", "library_oses", "tests"), help="measure only this part")
+    parts = ("build", "containers", "library_oses", "scale", "tests")
+    parser.add_argument("--only", choices=parts, help="measure only this part; by default all but scale, which takes hours")
+    parser.add_argument("--services", default="1,10,100,1000", help="how many services the monorepos have, for scale")
+    parser.add_argument("--scratch", type=Path, help="where they are made, for scale: tens of GB for a thousand")
+    parser.add_argument("--plot", type=Path, help="write a plot of scale there, as SVG")
     add_kernel_options(parser)
     options = parser.parse_args()
     figures: dict[str, Any] = {"machine": {"cpus": os.cpu_count(), "load": os.getloadavg()[0]}}
@@ -344,6 +350,13 @@ def main() -> None:
         figures["tests"] = measure_tests(options.runs)
     if options.only in (None, "library_oses"):
         figures["library_oses"] = measure_library_oses(kernels_of(options), options.runs)
+    if options.only in (None, "containers"):
+        figures["containers"] = measure_containers(kernels_of(options), options.runs)
+    if options.only == "scale":
+        measured = scale.measure_scale([int(count) for count in options.services.split(",")], options.runs, options.scratch)
+        figures["scale"] = {"measured": measured, "ratios": scale.ratios(measured)}
+        if options.plot:
+            scale.plot(measured, options.plot)
     text = json.dumps(figures, indent=2) + "\n"
     if options.output:
         options.output.write_text(text)

@@ -1,0 +1,215 @@
+"""What builds of monorepos cost, by the number of their services: with an image of each service, and of the same services without."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Callable
+
+import psutil
+import pygal
+from monorepo import Service, make_monorepo, shared_source
+from pants_store import store_of, stored_bytes
+
+from pants_project import PantsProject, completed_processes
+
+_GOAL = "services::"
+_KERNEL = re.compile(r"Completed: Compile the Linux kernel")
+_WATCH_SECONDS = 0.2
+# What a repository has: images beside the applications, or applications only.
+VARIANTS = ("images", "applications")
+# Of a service in C, and one in Python: both are there from two services on.
+_LEAVES = {"c": Service(1), "python": Service(0)}
+
+
+class Run:
+    """One run of `pants package`. Seconds, bytes."""
+
+    def __init__(self, project: PantsProject, store: Path, *, daemon: bool, kernel: bool = False) -> None:
+        stored = stored_bytes(store) if store.exists() else 0
+        daemon_before = _daemon_seconds(project) if daemon else 0.0
+        start = time.monotonic()
+        process = project.start("--pantsd" if daemon else "--no-pantsd", "package", _GOAL)
+        with _most_memory(process.pid, project) as memory:
+            printed = _read_to_end(process.stdout)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        self.wall = time.monotonic() - start
+        if process.returncode != 0:
+            raise SystemExit(printed)
+        self.cpu = usage.ru_utime + usage.ru_stime + (_daemon_seconds(project) - daemon_before if daemon else 0.0)
+        self.processes = len(completed_processes(printed))
+        self.kernels = len(_KERNEL.findall(printed))
+        self.stored = stored_bytes(store) - stored
+        self.memory = max(memory)
+
+    def to_document(self) -> dict[str, Any]:
+        return {
+            "wall_seconds": round(self.wall, 2),
+            "cpu_seconds": round(self.cpu, 2),
+            "processes": self.processes,
+            "kernels_compiled": self.kernels,
+            "stored_mb": round(self.stored / 1e6, 1),
+            "peak_memory_mib": round(self.memory / 2**20),
+        }
+
+
+def _read_to_end(stream: Any) -> str:
+    return str(stream.read())
+
+
+def _daemon(project: PantsProject) -> psutil.Process | None:
+    for file in project.root.glob(".pids/*/pantsd/pid"):
+        try:
+            return psutil.Process(int(file.read_text()))
+        except psutil.NoSuchProcess:
+            pass
+    return None
+
+
+def _daemon_seconds(project: PantsProject) -> float:
+    """What the daemon has used until now, with all processes that it ran."""
+    daemon = _daemon(project)
+    if daemon is None:
+        return 0.0
+    times = daemon.cpu_times()
+    return float(times.user + times.system + times.children_user + times.children_system)
+
+
+@contextmanager
+def _most_memory(pid: int, project: PantsProject) -> Iterator[list[int]]:
+    """Samples of what Pants and its processes hold together, in bytes."""
+    samples, done = [0], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(_WATCH_SECONDS):
+            total = 0
+            for root in (pid, *((daemon.pid,) if (daemon := _daemon(project)) is not None else ())):
+                try:
+                    process = psutil.Process(root)
+                    total += sum(child.memory_info().rss for child in (process, *process.children(recursive=True)))
+                except psutil.NoSuchProcess:
+                    continue
+            samples.append(total)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield samples
+    finally:
+        done.set()
+        watcher.join()
+
+
+def measure_scale(counts: Sequence[int], runs: int, directory: Path | None = None) -> list[dict[str, Any]]:
+    """For each number of services and each variant, what each kind of change costs. Everything is in a scratch directory (tens of GB for a
+    thousand services), or below `directory`.
+    """
+    return [
+        {"services": count, "variant": variant, **_measure(count, variant, runs, directory)}
+        for count in counts
+        for variant in VARIANTS
+    ]
+
+
+def _measure(count: int, variant: str, runs: int, directory: Path | None) -> dict[str, Any]:
+    scratch = Path(tempfile.mkdtemp(prefix="unikernel-scale-", dir=directory))
+    try:
+        environment = {"XDG_CACHE_HOME": str(scratch / "cache")}
+        with make_monorepo(scratch / "repository", count, with_images=variant == "images", environment=environment) as project:
+            return _phases(project, store_of(scratch / "cache"), count, variant == "images", runs)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _phases(project: PantsProject, store: Path, count: int, has_images: bool, runs: int) -> dict[str, Any]:
+    phases: dict[str, dict[str, Any]] = {"cold": Run(project, store, daemon=False).to_document()}
+    phases["no_op_without_daemon"] = _median(lambda: Run(project, store, daemon=False), runs)
+    # The first one starts it.
+    Run(project, store, daemon=True)
+    phases["no_op"] = _median(lambda: Run(project, store, daemon=True), runs)
+    for language, service in _LEAVES.items():
+        if service.number < count:
+            phases[f"{language}_service_changed"] = _median(_changing(project, store, service.source), runs)
+    library = shared_source(Service(count - 1).team, "c" if count > 1 else "py")
+    phases["shared_library_changed"] = _median(_changing(project, store, library), runs)
+    if has_images:
+        service = Service(count - 1)
+        # Nobody has this one: a kernel is compiled.
+        build = service.files(with_image=False)[f"{service.directory}/BUILD"]
+        image = service.image_declaration(kernel_config='["CONFIG_LOG_BUF_SHIFT=13"]')
+        project.write(f"{service.directory}/BUILD", f"{build}\n{image}")
+        phases["kernel_option_of_one_changed"] = Run(project, store, daemon=True).to_document()
+    return phases
+
+
+def _changing(project: PantsProject, store: Path, source: str) -> Callable[[], Run]:
+    """Each time, a line that nobody has seen, and that changes what is compiled."""
+
+    def change() -> Run:
+        path = project.root / source
+        number = time.time_ns()
+        line = f"const long changed_{number} = 1;\n" if source.endswith(".c") else f"# {number}\n"
+        path.write_text(path.read_text() + line)
+        return Run(project, store, daemon=True)
+
+    return change
+
+
+def _median(measure: Callable[[], Run], runs: int) -> dict[str, Any]:
+    documents = [measure().to_document() for _ in range(runs)]
+    return {name: round(statistics.median(document[name] for document in documents), 2) for name in documents[0]}
+
+
+# --- for people ---------------------------------------------------------------------------------------------------
+
+
+def ratios(measured: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """With images against without, for each number of services: of what both have."""
+    by_variant = {variant: {item["services"]: item for item in measured if item["variant"] == variant} for variant in VARIANTS}
+    rows = []
+    for count, images in sorted(by_variant["images"].items()):
+        applications = by_variant["applications"].get(count)
+        if applications is None:
+            continue
+        for phase in applications:
+            if isinstance(applications[phase], Mapping) and phase in images:
+                ours, theirs = images[phase]["wall_seconds"], applications[phase]["wall_seconds"]
+                rows.append(
+                    {"services": count, "phase": phase, "images": ours, "applications": theirs, "ratio": round(ours / theirs, 2)}
+                )
+    return rows
+
+
+def plot(measured: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Wall time by the number of services, as SVG: a line for each phase and variant, both axes logarithmic."""
+    chart = pygal.XY(
+        title="pants package, seconds by number of services",
+        x_title="services",
+        y_title="seconds",
+        logarithmic=True,
+        xrange=(1, max(item["services"] for item in measured)),
+        legend_at_bottom=True,
+        legend_at_bottom_columns=2,
+        no_prefix=True,
+        js=(),
+        disable_xml_declaration=True,
+    )
+    phases = sorted({name for item in measured for name, value in item.items() if isinstance(value, Mapping)})
+    for phase in phases:
+        for variant in VARIANTS:
+            points = [
+                (item["services"], item[phase]["wall_seconds"]) for item in measured if item["variant"] == variant and phase in item
+            ]
+            if points:
+                stroke = {"width": 2, "dasharray": "4, 4" if variant == "applications" else "none"}
+                chart.add(f"{phase.replace('_', ' ')}, {variant}", sorted(points), stroke_style=stroke)
+    path.write_text(chart.render(is_unicode=True) + "\n")
