@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
+from pants_store import store_of, stored_bytes
 from reapi_server import RemoteCache
 
 from pants_project import PantsProject, completed_processes
@@ -194,3 +195,14 @@ def test_a_search_finds_what_it_looks_for(tmp_path: Path) -> None:
     for name, secret in wanted.items():
         (tmp_path / "file").write_bytes(b"\0" * 100 + secret + b"\n")
         assert name in found_in(tmp_path / "file", wanted)
+
+
+def test_a_changed_service_adds_less_than_three_times_its_image_to_the_store(machines: Machines) -> None:
+    """The last one: it changes a service. No scratch tree is kept, and nothing twice."""
+    project, store = machines.empty, store_of(machines.directory / "cache")
+    source = project.root / "src/services/hello/hello.c"
+    source.write_text(source.read_text() + "const int changed = 1;\n")
+    before = stored_bytes(store)
+    project.succeed("--no-pantsd", "package", "src/services/hello::")
+    image = (project.root / "dist/src.services.hello/unikernel.elf").stat().st_size
+    assert image < stored_bytes(store) - before < 2.5 * image
