@@ -42,14 +42,14 @@ def project(tmp_path: Path) -> Iterator[PantsProject]:
 def test_an_image_is_proposed_beside_each_application_that_has_none_and_can_work(project: PantsProject) -> None:
     status, printed = project.run("tailor", "--check", "::")
     assert status == 1 and "Would update python/BUILD" in printed, printed
-    printed = project.succeed("tailor", "::")
+    assert "An image of old:app is not proposed: " in printed
+    project.succeed("tailor", "::")
     assert 'unikernel_image(\n    name="unikernel",\n    app=":job",\n)\n' in (project.root / "python/BUILD").read_text()
     assert 'unikernel_image(\n    name="unikernel",\n    app=":server",\n)\n' in (project.root / "docker/BUILD").read_text()
     two = (project.root / "c/BUILD").read_text()
     assert 'name="one-unikernel",\n    app=":one",' in two and 'name="two-unikernel",\n    app=":two",' in two
     assert "unikernel_image" not in (project.root / "done/BUILD").read_text()
     assert "unikernel_image" not in (project.root / "old/BUILD").read_text()
-    assert "An image of old:app is not proposed: " in printed
     # What it has proposed is there now, and is packaged.
     project.succeed("tailor", "--check", "::")
     project.succeed("package", "python:unikernel", "c:two-unikernel")

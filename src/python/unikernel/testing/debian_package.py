@@ -66,6 +66,8 @@ def _apt_get(directory: Path, release: str) -> list[str]:
         "Dir::State::lists": directory / "lists",
         "Dir::Cache": directory / "cache",
         "APT::Sandbox::User": "root",
+        # A mirror may be a copy of some weeks ago; sid's index is good for one.
+        "Acquire::Check-Valid-Until": "false",
     }
     apt_get = ["apt-get", "--quiet=2", *(f"--option={name}={value}" for name, value in options.items())]
     subprocess.run([*apt_get, "update"], check=True)
