@@ -153,7 +153,9 @@ def newcomer(machines: Machines) -> Iterator[Newcomer]:
     home.mkdir(parents=True)
     with make_services_project(directory / "checkout", directory / "cache") as project:
         options = ("--no-pantsd", "--stats-log", *machines.cache.options)
-        yield Newcomer(project, project.succeed(*options, "package", *GOALS, environment={"HOME": str(home)}))
+        # Its interpreters are the same ones: they may be below this user's home.
+        environment = {"HOME": str(home), "PYENV_ROOT": os.environ.get("PYENV_ROOT") or str(Path.home() / ".pyenv")}
+        yield Newcomer(project, project.succeed(*options, "package", *GOALS, environment=environment))
 
 
 def test_with_a_filled_remote_cache_nothing_is_built_and_all_is_signed(machines: Machines, newcomer: Newcomer) -> None:
