@@ -6,6 +6,7 @@ of 512 KiB and more are files by themselves (its src/rust/engine/fs/store and sh
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,13 +33,20 @@ def damaged_entries(store: Path) -> list[str]:
         if database != "cache" and hashlib.sha256(content).digest() != name:
             damaged.append(f"{database}: {name.hex()}")
     for file in _large_files(store):
-        with file.open("rb") as stream:
-            digest = hashlib.sha256()
-            for block in iter(lambda: stream.read(1 << 20), b""):
-                digest.update(block)
-        if digest.hexdigest() != file.name:
+        facts = file.stat()
+        if _sha256(file, facts.st_ino, facts.st_mtime_ns, facts.st_size) != file.name:
             damaged.append(str(file))
     return damaged
+
+
+@functools.cache
+def _sha256(file: Path, inode: int, changed: int, size: int) -> str:
+    """Once for each version of a file: there are GB of them."""
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        for block in iter(lambda: stream.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def stored_bytes(store: Path) -> int:
