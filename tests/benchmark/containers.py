@@ -45,7 +45,7 @@ docker_image(
     instructions=[
         "FROM base:local",
         "COPY src.services.greeter/greeter.pex /greeter.pex",
-        'ENTRYPOINT ["/usr/bin/env", "python3", "/greeter.pex"]',
+        'ENTRYPOINT ["{python}", "/greeter.pex"]',
     ],
     dependencies=[":greeter"],
 )
@@ -72,7 +72,9 @@ def measure_containers(kernels: Kernels, runs: int) -> dict[str, Any]:
 
 def _measure(project: PantsProject, engine: DockerEngine, kernels: Kernels, scratch: Path, runs: int) -> dict[str, Any]:
     project.succeed("package", f"{_SERVICE}:unikernel")
-    context = _docker_context(project, engine, scratch)
+    context, python = _docker_context(project, engine, scratch)
+    build = project.root / _SERVICE / "BUILD"
+    build.write_text(build.read_text() + _DOCKER_TARGET.format(python=python))
     ways: dict[str, Callable[[], object]] = {
         "unikernel": lambda: project.succeed("package", f"{_SERVICE}:unikernel"),
         "pants_docker_image": lambda: project.succeed("package", f"{_SERVICE}:docker"),
@@ -102,12 +104,14 @@ def _project(root: Path, engine: DockerEngine, kernels: Kernels) -> PantsProject
             shutil.copyfile(kernels.nanos / name, root / "os" / name)
         project.write("os/BUILD", _NANOS_TARGETS)
         build += '\nunikernel_image(name="nanos", app=":greeter", library_os="nanos", memory="256M", ports=["8080"])\n'
-    project.write(f"{_SERVICE}/BUILD", build + _DOCKER_TARGET)
+    project.write(f"{_SERVICE}/BUILD", build)
     return project
 
 
-def _docker_context(project: PantsProject, engine: DockerEngine, scratch: Path) -> Path:
-    """The unikernel's root file system, as the context of a `docker build`; and `base:local`, which has all of it but the application."""
+def _docker_context(project: PantsProject, engine: DockerEngine, scratch: Path) -> tuple[Path, str]:
+    """The unikernel's root file system, as the context of a `docker build`, and the path of its interpreter; and `base:local`, which has all
+    of it but the application.
+    """
     project.write(
         "container/BUILD",
         f'unikernel_image(name="container", app="//{_SERVICE}:greeter", memory="128M", formats=["elf", "container"])\n',
@@ -133,7 +137,7 @@ def _docker_context(project: PantsProject, engine: DockerEngine, scratch: Path) 
     with tarfile.open(scratch / "base.tar", "w") as base:
         base.add(context / "rest", arcname=".")
     engine.docker("import", str(scratch / "base.tar"), "base:local")
-    return context
+    return context, json.loads(entrypoint)[0]
 
 
 def _quoted(environment: str) -> list[str]:
