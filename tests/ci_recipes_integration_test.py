@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from monorepo import Service, make_monorepo
 
+from monorepo import Service, make_monorepo
 from pants_project import PantsProject
 from unikernel.signing.keys import PrivateKey
 from unikernel.testing.cosign import run_cosign

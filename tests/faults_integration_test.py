@@ -15,11 +15,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from faulty_network import nonsense, slow_line
+from pants_project import PantsProject, completed_processes, plugin_configuration
 from pants_store import damaged_entries, store_of, stored_bytes
 from reapi_server import RemoteCache, cache_options
-
-from pants_project import PantsProject, completed_processes, plugin_configuration
 from unikernel.signing.development_key import public_part_path
 from unikernel.signing.keys import PublicKey
 from unikernel.signing.policy import Policy

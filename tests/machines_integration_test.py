@@ -6,10 +6,8 @@ keeps or gives away.
 from __future__ import annotations
 
 import base64
-import hashlib
 import mmap
 import os
-import re
 import secrets
 import signal
 import time
@@ -20,10 +18,10 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
+
+from pants_project import PantsProject, completed_processes, counters
 from pants_store import store_of, stored_bytes
 from reapi_server import RemoteCache
-
-from pants_project import PantsProject, completed_processes
 from sample_services import make_services_project
 from unikernel.testing.signing import write_key
 
@@ -121,28 +119,16 @@ def kill_while_compiling(project: PantsProject, *options: str) -> None:
     process.wait()
 
 
-def images(project: PantsProject) -> dict[str, str]:
-    return {
-        path: hashlib.sha256((project.root / "dist" / path).read_bytes()).hexdigest()
-        for path in project.dist()
-        if path.endswith(".elf")
-    }
-
-
 def test_same_images_from_another_path_and_empty_caches_after_a_killed_build(machines: Machines) -> None:
     assert COMPILING in machines.printed
-    assert len(images(machines.usual)) == len(GOALS)
-    assert images(machines.usual) == images(machines.empty)
+    assert len(machines.usual.digests(".elf")) == len(GOALS)
+    assert machines.usual.digests(".elf") == machines.empty.digests(".elf")
 
 
 @dataclass(frozen=True)
 class Newcomer:
     project: PantsProject
     printed: str
-
-    def counters(self) -> dict[str, int]:
-        """Pants' own, of its workunits."""
-        return {name: int(count) for name, count in re.findall(r"^  (\w+): (\d+)$", self.printed, re.MULTILINE)}
 
 
 @pytest.fixture(scope="module")
@@ -161,11 +147,11 @@ def newcomer(machines: Machines) -> Iterator[Newcomer]:
 def test_with_a_filled_remote_cache_nothing_is_built_and_all_is_signed(machines: Machines, newcomer: Newcomer) -> None:
     built = [process for process in completed_processes(newcomer.printed) if not process.startswith(LOOKING)]
     assert built == []
-    counters = newcomer.counters()
+    counted = counters(newcomer.printed)
     # Of the kernel, PID 1, C programs, layers, PEXes, images and SBOMs, there is more than one each.
-    assert counters["remote_cache_requests_cached"] == counters["remote_cache_requests"] >= 20
-    assert counters["remote_cache_requests_uncached"] == counters["remote_cache_read_errors"] == 0
-    assert images(newcomer.project) == images(machines.empty)
+    assert counted["remote_cache_requests_cached"] == counted["remote_cache_requests"] >= 20
+    assert counted["remote_cache_requests_uncached"] == counted["remote_cache_read_errors"] == 0
+    assert newcomer.project.digests(".elf") == machines.empty.digests(".elf")
     # By its own key, which is new there.
     newcomer.project.succeed("unikernel-verify", *GOALS)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pants_unikernel
 import unikernel
+from unikernel.digests import file_sha256
 from unikernel.signing.development_key import development_key_path
 from unikernel.signing.files import paths_beside
 
@@ -122,6 +123,15 @@ class PantsProject:
     def dist(self) -> list[str]:
         """The files below dist/."""
         return sorted(str(path.relative_to(self.root / "dist")) for path in self.root.glob("dist/**/*") if path.is_file())
+
+    def digests(self, *endings: str) -> dict[str, str]:
+        """SHA-256, in hex, of the files below dist/ whose names end like this."""
+        return {path: file_sha256(self.root / "dist" / path) for path in self.dist() if path.endswith(endings)}
+
+
+def counters(printed: str) -> dict[str, int]:
+    """Pants' own, of its workunits: what `--stats-log` prints."""
+    return {name: int(count) for name, count in re.findall(r"^  (\w+): (\d+)$", printed, re.MULTILINE)}
 
 
 def completed_processes(printed: str) -> list[str]:

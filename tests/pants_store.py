@@ -13,6 +13,8 @@ from pathlib import Path
 
 import lmdb
 
+from unikernel.digests import file_sha256
+
 _DATABASES = ("cache", "directories", "files")
 _CONTENT = b"content-versioned"
 # A name is a SHA-256 and a version of the format.
@@ -42,11 +44,7 @@ def damaged_entries(store: Path) -> list[str]:
 @functools.cache
 def _sha256(file: Path, inode: int, changed: int, size: int) -> str:
     """Once for each version of a file: there are GB of them."""
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        for block in iter(lambda: stream.read(1 << 20), b""):
-            digest.update(block)
-    return digest.hexdigest()
+    return file_sha256(file)
 
 
 def stored_bytes(store: Path) -> int:

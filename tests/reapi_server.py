@@ -87,21 +87,17 @@ class RemoteCache:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.storage = directory / "storage"
-        self._port = free_port()
+        self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
-    def port(self) -> int:
-        return self._port
-
-    @property
     def address(self) -> str:
-        return f"grpc://127.0.0.1:{self._port}"
+        return f"grpc://127.0.0.1:{self.port}"
 
     @property
     def options(self) -> tuple[str, ...]:
         """What makes Pants use it."""
-        return cache_options(self._port)
+        return cache_options(self.port)
 
     def __enter__(self) -> RemoteCache:
         self.directory.mkdir(parents=True)
@@ -144,8 +140,10 @@ class RemoteCache:
         self._process = None
 
     def _configuration(self, *, read_only: bool) -> str:
-        updates = "false" if read_only else "true"
-        return _CHANNEL.format(port=self._port, storage=self.storage, updates=updates) + _CACHE
+        return self._channel(read_only) + _CACHE
+
+    def _channel(self, read_only: bool) -> str:
+        return _CHANNEL.format(port=self.port, storage=self.storage, updates="false" if read_only else "true")
 
     def _environment(self) -> dict[str, str]:
         return {"PYTHONPATH": str(self._packages), "LC_ALL": "C.UTF-8", "HOME": str(self.directory)}
@@ -154,7 +152,7 @@ class RemoteCache:
         deadline = time.monotonic() + _PATIENCE_SECONDS
         while self._process is not None and self._process.poll() is None and time.monotonic() < deadline:
             with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self._port)) == 0:
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
                     return
             time.sleep(0.1)
         raise AssertionError(f"BuildGrid did not start:\n{(self.directory / 'log').read_text()}")
@@ -195,8 +193,7 @@ class RemoteExecution(RemoteCache):
         super().start(read_only=read_only)
 
     def _configuration(self, *, read_only: bool) -> str:
-        channel = _CHANNEL.format(port=self._port, storage=self.storage, updates="true")
-        return channel + _SCHEDULER.format(database=self._database) + _CACHE + _EXECUTION
+        return self._channel(read_only) + _SCHEDULER.format(database=self._database) + _CACHE + _EXECUTION
 
     def _start_worker(self) -> subprocess.Popen[bytes]:
         programs, runner = _buildbox(self.directory / "programs"), self.directory / "programs/runner"
@@ -205,7 +202,7 @@ class RemoteExecution(RemoteCache):
         runner.chmod(0o755)
         workspace = self.directory / "workspace"
         workspace.mkdir()
-        command = [programs["worker"], f"--remote=http://127.0.0.1:{self._port}", f"--buildbox-run={runner}", "--concurrent-jobs=2"]
+        command = [programs["worker"], f"--remote=http://127.0.0.1:{self.port}", f"--buildbox-run={runner}", "--concurrent-jobs=2"]
         command += ["--runner-arg=--disable-localcas", f"--runner-arg=--workspace-path={workspace}", "worker"]
         with (self.directory / "worker.log").open("wb") as log:
             return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)

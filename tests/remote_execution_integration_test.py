@@ -4,16 +4,14 @@ programs of this machine.
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from reapi_server import RemoteExecution
 
-from pants_project import PantsProject
+from pants_project import PantsProject, counters
+from reapi_server import RemoteExecution
 from sample_services import make_services_project
 
 # Of C and of Python, with a kernel, container images and packages.
@@ -26,10 +24,6 @@ class Remote:
     server: RemoteExecution
     printed: str
 
-    def counters(self) -> dict[str, int]:
-        """Pants' own, of its workunits."""
-        return {name: int(count) for name, count in re.findall(r"^  (\w+): (\d+)$", self.printed, re.MULTILINE)}
-
 
 @pytest.fixture(scope="module")
 def remote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Remote]:
@@ -41,20 +35,18 @@ def remote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Remote]:
         yield Remote(project, server, printed)
 
 
-def images(project: PantsProject) -> dict[str, str]:
-    files = [path for path in project.dist() if path.endswith((".elf", ".container.tar"))]
-    return {path: hashlib.sha256((project.root / "dist" / path).read_bytes()).hexdigest() for path in files}
+_IMAGES = (".elf", ".container.tar")
 
 
 def test_all_processes_run_there_and_make_the_same_images(remote: Remote, tmp_path_factory: pytest.TempPathFactory) -> None:
-    counters = remote.counters()
-    assert counters["local_execution_requests"] == counters["remote_execution_errors"] == 0
-    assert counters["remote_execution_success"] > 20
+    counted = counters(remote.printed)
+    assert counted["local_execution_requests"] == counted["remote_execution_errors"] == 0
+    assert counted["remote_execution_success"] > 20
     assert "Completed: Compile the Linux kernel" in remote.printed
     with make_services_project(tmp_path_factory.mktemp("local") / "checkout") as local:
         local.succeed("package", *GOALS)
-        assert len(images(local)) == 3
-        assert images(local) == images(remote.project)
+        assert len(local.digests(*_IMAGES)) == 3
+        assert local.digests(*_IMAGES) == remote.project.digests(*_IMAGES)
     # Signed where the key is: on this machine.
     remote.project.succeed("unikernel-verify", *GOALS)
 

@@ -20,11 +20,8 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Callable
-
-import psutil
 
 from benchmark import scale
 from benchmark.bzimage import build_bzimage, extract_initrd
@@ -32,6 +29,7 @@ from benchmark.containers import measure_containers
 from benchmark.image_sizes import sizes
 from benchmark.image_tests import measure_many, measure_overhead
 from benchmark.library_oses import add_kernel_options, kernels_of, measure_library_oses, table
+from benchmark.pants_processes import daemon_seconds, watched_memory
 from machine import free_port
 from pants_project import PantsProject
 from sample_services import make_services_project
@@ -90,45 +88,11 @@ def median_of(runs: int, measure: Callable[[], float]) -> dict[str, float]:
 def package(project: PantsProject, goal: str, *options: str) -> tuple[str, float]:
     """The log of a packaging run, and the most memory that its processes held together, in MiB."""
     process = project.start(*options, "package", goal)
-    most = [0]
-    done = threading.Event()
-
-    def watch() -> None:
-        while not done.wait(0.1):
-            most[0] = max(most[0], sum(_resident(child) for child in _tree(process.pid, project)))
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    log, _ = process.communicate()
-    done.set()
-    watcher.join()
+    with watched_memory(process.pid, project) as memory:
+        log, _ = process.communicate()
     if process.returncode != 0:
         raise SystemExit(log)
-    return log, most[0] / 2**20
-
-
-def _tree(pid: int, project: PantsProject) -> Iterator[psutil.Process]:
-    daemons = [int(file.read_text()) for file in project.root.glob(".pids/*/pantsd/pid")]
-    for root in (pid, *daemons):
-        try:
-            process = psutil.Process(root)
-            yield from (process, *process.children(recursive=True))
-        except psutil.NoSuchProcess:
-            continue
-
-
-def _resident(process: psutil.Process) -> int:
-    try:
-        return int(process.memory_info().rss)
-    except psutil.NoSuchProcess:
-        return 0
-
-
-def processor_seconds(project: PantsProject) -> float:
-    """What this project's Pants daemon has used until now, with all processes that it ran."""
-    (file,) = project.root.glob(".pids/*/pantsd/pid")
-    times = psutil.Process(int(file.read_text())).cpu_times()
-    return float(times.user + times.system + times.children_user + times.children_system)
+    return log, memory.most / 2**20
 
 
 def signing_seconds(image: Path, project: PantsProject) -> float:
@@ -164,10 +128,10 @@ def measure_edits(project: PantsProject, runs: int) -> dict[str, Any]:
     memory = 0.0
     for run in range(runs):
         source.write_text(source.read_text() + f"# edit {run} at {time.time()}\n")
-        before = processor_seconds(project)
+        before = daemon_seconds(project)
         log, held = package(project, "src/services/greeter:unikernel", *options)
         wall = seconds_of_steps(log)
-        total = processor_seconds(project) - before
+        total = daemon_seconds(project) - before
         steps = (*_OURS, _SBOM)
         measured = {name: process_seconds(Path(sandbox)) for sandbox, name in _SANDBOX.findall(log) if name.startswith(steps)}
         cpu = {name: seconds for name, seconds in measured.items() if name.startswith(_OURS)}

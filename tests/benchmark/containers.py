@@ -16,22 +16,17 @@ import statistics
 import tarfile
 import tempfile
 import time
-import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Callable
 
 import psutil
-import zstandard
 
 from benchmark.image_sizes import sizes
-from benchmark.library_oses import Kernels
+from benchmark.library_oses import Case, Kernels, answers, booted, nanos_targets
 from machine import free_port
 from pants_project import PantsProject
 from sample_services import make_services_project
-from unikernel.image.spec import Port
-from unikernel.run.machine import Machine
-from unikernel.run.options import RunOptions
 from unikernel.testing.docker_engine import DockerEngine, running_docker_engine
 
 _SERVICE = "src/services/greeter"
@@ -50,17 +45,6 @@ docker_image(
     dependencies=[":greeter"],
 )
 """
-_NANOS_TARGETS = """
-file(name="kernel", source="kernel.img")
-file(name="boot", source="boot.img")
-file(name="mkfs", source="mkfs")
-library_os(name="nanos", inputs={"kernel": ":kernel", "boot": ":boot", "mkfs": ":mkfs"})
-"""
-
-
-class _Nothing:
-    def write(self, stream: str, data: bytes) -> None:
-        pass
 
 
 def measure_containers(kernels: Kernels, runs: int) -> dict[str, Any]:
@@ -100,9 +84,7 @@ def _project(root: Path, engine: DockerEngine, kernels: Kernels) -> PantsProject
     build = (root / _SERVICE / "BUILD").read_text().replace('    formats=["elf", "container", "oci"],\n', "")
     if kernels.nanos is not None:
         (root / "os").mkdir()
-        for name in ("kernel.img", "boot.img", "mkfs"):
-            shutil.copyfile(kernels.nanos / name, root / "os" / name)
-        project.write("os/BUILD", _NANOS_TARGETS)
+        project.write("os/BUILD", nanos_targets(kernels.nanos, root / "os"))
         build += '\nunikernel_image(name="nanos", app=":greeter", library_os="nanos", memory="256M", ports=["8080"])\n'
     project.write(f"{_SERVICE}/BUILD", build)
     return project
@@ -162,45 +144,45 @@ def _docker_sizes(engine: DockerEngine, name: str, scratch: Path) -> dict[str, f
     """As `docker save` writes it, and that compressed."""
     archive = scratch / "saved.tar"
     engine.docker("save", f"--output={archive}", name)
-    data = archive.read_bytes()
-    return {
-        "raw_mb": round(len(data) / 1e6, 3),
-        **{f"zstd_{level}_mb": round(len(zstandard.compress(data, level)) / 1e6, 3) for level in (3, 19)},
-    }
-
-
-def _first_answer(start: float, port: int) -> float:
-    while time.monotonic() - start < _PATIENCE_SECONDS:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=0.25):
-                return time.monotonic() - start
-        except OSError:
-            time.sleep(0.005)
-    raise SystemExit("the service does not answer")
+    return sizes(archive)
 
 
 def _unikernel(image: Path, runs: int) -> dict[str, float]:
-    """Under QEMU's own emulation: there are machines without anything faster."""
-    answers, memory = [], []
+    case = Case("greeter", "linux", image, b"listening", network=True)
+    seconds, memory = [], []
     for _ in range(runs):
         port = free_port()
-        start = time.monotonic()
-        with Machine(image, RunOptions(ports=[Port(8080, port)], accelerator="tcg", is_verified=True), _Nothing()):
-            answers.append(_first_answer(start, port))
+        with booted(case, port) as up:
+            seconds.append(_seconds_to_answer(up.start, port))
             children = psutil.Process().children()
-            memory.append(sum(child.memory_full_info().pss for child in children if child.name().startswith("qemu")) / _MIB)
-    return {"first_200_seconds": round(statistics.median(answers), 2), "memory_mib": round(statistics.median(memory), 1)}
+            memory.append(_memory_mib(child for child in children if child.name().startswith("qemu")))
+    return _medians(seconds, memory)
 
 
 def _container(engine: DockerEngine, name: str, runs: int) -> dict[str, float]:
-    answers, memory = [], []
+    seconds, memory = [], []
     for _ in range(runs):
         start = time.monotonic()
         container = engine.docker("run", "--detach", "--network=host", name)
         try:
-            answers.append(_first_answer(start, 8080))
+            seconds.append(_seconds_to_answer(start, 8080))
             process = psutil.Process(int(engine.docker("inspect", "--format={{.State.Pid}}", container)))
-            memory.append(sum(one.memory_full_info().pss for one in (process, *process.children(recursive=True))) / _MIB)
+            memory.append(_memory_mib([process, *process.children(recursive=True)]))
         finally:
             engine.docker("rm", "--force", container)
-    return {"first_200_seconds": round(statistics.median(answers), 2), "memory_mib": round(statistics.median(memory), 1)}
+    return _medians(seconds, memory)
+
+
+def _seconds_to_answer(start: float, port: int) -> float:
+    if not answers(port, _PATIENCE_SECONDS):
+        raise SystemExit("the service does not answer")
+    return time.monotonic() - start
+
+
+def _memory_mib(processes: Iterable[psutil.Process]) -> float:
+    """Proportional set sizes: what is shared counts once."""
+    return sum(process.memory_full_info().pss for process in processes) / _MIB
+
+
+def _medians(seconds: Sequence[float], memory: Sequence[float]) -> dict[str, float]:
+    return {"first_200_seconds": round(statistics.median(seconds), 2), "memory_mib": round(statistics.median(memory), 1)}

@@ -131,11 +131,7 @@ def _package(project: PantsProject, kernels: Kernels) -> list[Case]:
         )
         programs.append("unikraft")
     if kernels.nanos is not None:
-        for name in ("kernel.img", "boot.img", "mkfs"):
-            shutil.copyfile(kernels.nanos / name, project.root / "os" / name)
-            targets += f'file(name="nanos_{name}", source="{name}")\n'
-        inputs = '{"kernel": ":nanos_kernel.img", "boot": ":nanos_boot.img", "mkfs": ":nanos_mkfs"}'
-        targets += f'library_os(name="nanos", inputs={inputs})\n'
+        targets += nanos_targets(kernels.nanos, project.root / "os")
         programs.append("nanos")
     project.write("os/BUILD", targets)
     chosen = f"library_os=parametrize({', '.join(map(repr, programs))})"
@@ -180,6 +176,16 @@ def _package(project: PantsProject, kernels: Kernels) -> list[Case]:
     return cases
 
 
+def nanos_targets(nanos: Path, directory: Path) -> str:
+    """For the BUILD file of a directory, into which its files are copied."""
+    targets = ""
+    for name in ("kernel.img", "boot.img", "mkfs"):
+        shutil.copyfile(nanos / name, directory / name)
+        targets += f'file(name="nanos_{name}", source="{name}")\n'
+    inputs = '{"kernel": ":nanos_kernel.img", "boot": ":nanos_boot.img", "mkfs": ":nanos_mkfs"}'
+    return f'{targets}library_os(name="nanos", inputs={inputs})\n'
+
+
 def _image(project: PantsProject, directory: str, name: str) -> Path:
     (image,) = (
         path for path in (project.root / f"dist/src.services.{directory}").glob(f"{name}.*") if path.suffix in (".elf", ".img")
@@ -208,7 +214,8 @@ class _Up:
 
 
 @contextmanager
-def _booted(case: Case, port: int, memory: int | None = None) -> Iterator[_Up]:
+def booted(case: Case, port: int, memory: int | None = None) -> Iterator[_Up]:
+    """Under QEMU's own emulation: there are machines without anything faster."""
     manifest = read_manifest(case.image)
     description = next(iter(library_os_of(manifest).machines.values()))
     program = shutil.which(description.program, path=case.path)
@@ -223,17 +230,17 @@ def _booted(case: Case, port: int, memory: int | None = None) -> Iterator[_Up]:
 
 def _measure(case: Case) -> dict[str, float]:
     port = free_port()
-    with _booted(case, port) as up:
+    with booted(case, port) as up:
         if not case.network:
             if not up.seen.wait(_BOOT_SECONDS):
                 raise SystemExit(f"{case.app} with {case.library_os} did not come up")
             return {"first_line_seconds": up.line_seconds}
-        if not _answers(port, _BOOT_SECONDS):
+        if not answers(port, _BOOT_SECONDS):
             raise SystemExit(f"{case.app} with {case.library_os} does not answer")
         first_answer = time.monotonic() - up.start
         count, start = 0, time.monotonic()
         while time.monotonic() - start < _REQUEST_SECONDS:
-            count += _answers(port, _BOOT_SECONDS)
+            count += answers(port, _BOOT_SECONDS)
         return {
             "first_line_seconds": up.line_seconds,
             "first_200_seconds": first_answer,
@@ -241,7 +248,7 @@ def _measure(case: Case) -> dict[str, float]:
         }
 
 
-def _answers(port: int, patience: float) -> bool:
+def answers(port: int, patience: float) -> bool:
     """Whether there is an HTTP 200, asked for again and again."""
     end = time.monotonic() + patience
     while time.monotonic() < end:
@@ -269,8 +276,8 @@ def _least_memory(case: Case, patience: float) -> int:
 def _comes_up(case: Case, memory: int, patience: float) -> bool:
     port = free_port()
     try:
-        with _booted(case, port, memory) as up:
-            return _answers(port, patience) if case.network else up.seen.wait(patience)
+        with booted(case, port, memory) as up:
+            return answers(port, patience) if case.network else up.seen.wait(patience)
     except UnikernelError:
         # Less than the library OS itself is known to need.
         return False

@@ -7,23 +7,20 @@ import re
 import shutil
 import statistics
 import tempfile
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Callable
 
-import psutil
 import pygal
-from monorepo import Service, make_monorepo, shared_source
-from pants_store import store_of, stored_bytes
 
+from benchmark.pants_processes import daemon_seconds, watched_memory
+from monorepo import Service, make_monorepo, shared_source
 from pants_project import PantsProject, completed_processes
+from pants_store import store_of, stored_bytes
 
 _GOAL = "services::"
 _KERNEL = re.compile(r"Completed: Compile the Linux kernel")
-_WATCH_SECONDS = 0.2
 # What a repository has: images beside the applications, or applications only.
 VARIANTS = ("images", "applications")
 # Of a service in C, and one in Python: both are there from two services on.
@@ -33,23 +30,24 @@ _LEAVES = {"c": Service(1), "python": Service(0)}
 class Run:
     """One run of `pants package`. Seconds, bytes."""
 
-    def __init__(self, project: PantsProject, store: Path, *, daemon: bool, kernel: bool = False) -> None:
+    def __init__(self, project: PantsProject, store: Path, *, daemon: bool) -> None:
         stored = stored_bytes(store) if store.exists() else 0
-        daemon_before = _daemon_seconds(project) if daemon else 0.0
+        before = daemon_seconds(project)
         start = time.monotonic()
         process = project.start("--pantsd" if daemon else "--no-pantsd", "package", _GOAL)
-        with _most_memory(process.pid, project) as memory:
-            printed = _read_to_end(process.stdout)
+        assert process.stdout is not None
+        with watched_memory(process.pid, project) as memory:
+            printed = process.stdout.read()
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         self.wall = time.monotonic() - start
         if process.returncode != 0:
             raise SystemExit(printed)
-        self.cpu = usage.ru_utime + usage.ru_stime + (_daemon_seconds(project) - daemon_before if daemon else 0.0)
+        self.cpu = usage.ru_utime + usage.ru_stime + daemon_seconds(project) - before
         self.processes = len(completed_processes(printed))
         self.kernels = len(_KERNEL.findall(printed))
         self.stored = stored_bytes(store) - stored
-        self.memory = max(memory)
+        self.memory = memory.most
 
     def to_document(self) -> dict[str, Any]:
         return {
@@ -60,53 +58,6 @@ class Run:
             "stored_mb": round(self.stored / 1e6, 1),
             "peak_memory_mib": round(self.memory / 2**20),
         }
-
-
-def _read_to_end(stream: Any) -> str:
-    return str(stream.read())
-
-
-def _daemon(project: PantsProject) -> psutil.Process | None:
-    for file in project.root.glob(".pids/*/pantsd/pid"):
-        try:
-            return psutil.Process(int(file.read_text()))
-        except psutil.NoSuchProcess:
-            pass
-    return None
-
-
-def _daemon_seconds(project: PantsProject) -> float:
-    """What the daemon has used until now, with all processes that it ran."""
-    daemon = _daemon(project)
-    if daemon is None:
-        return 0.0
-    times = daemon.cpu_times()
-    return float(times.user + times.system + times.children_user + times.children_system)
-
-
-@contextmanager
-def _most_memory(pid: int, project: PantsProject) -> Iterator[list[int]]:
-    """Samples of what Pants and its processes hold together, in bytes."""
-    samples, done = [0], threading.Event()
-
-    def watch() -> None:
-        while not done.wait(_WATCH_SECONDS):
-            total = 0
-            for root in (pid, *((daemon.pid,) if (daemon := _daemon(project)) is not None else ())):
-                try:
-                    process = psutil.Process(root)
-                    total += sum(child.memory_info().rss for child in (process, *process.children(recursive=True)))
-                except psutil.NoSuchProcess:
-                    continue
-            samples.append(total)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        yield samples
-    finally:
-        done.set()
-        watcher.join()
 
 
 def measure_scale(counts: Sequence[int], runs: int, directory: Path | None = None) -> list[dict[str, Any]]:

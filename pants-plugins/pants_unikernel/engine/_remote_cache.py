@@ -14,6 +14,4 @@ def ask_remote_cache_first(process: Process) -> Process:
     """By itself, Pants starts a process while it still asks, and one of both is for nothing: a compilation, or what comes from the cache. A
     cache that does not have it says so at once, and what does not answer in time is not waited for.
     """
-    if process.remote_cache_speculation_delay_millis:
-        return process
     return replace(process, remote_cache_speculation_delay_millis=_PATIENCE_MILLIS)

@@ -20,6 +20,15 @@ class UnikernelBuildError(Exception):
     """An image cannot be built; the message names the target and says why and what to do."""
 
 
+class StepError(UnikernelBuildError):
+    """A process of the toolkit failed: whose problem that is, and the toolkit's own message."""
+
+    def __init__(self, origin: str, reason: str) -> None:
+        super().__init__(f"{origin}: {reason}")
+        self.origin = origin
+        self.reason = reason
+
+
 @contextlib.contextmanager
 def errors_of(origin: object) -> Iterator[None]:
     """What the toolkit refuses, as the error of a target, a field or an option."""
@@ -45,7 +54,7 @@ async def run_steps(processes: Sequence[Process], origin: str) -> tuple[Fallible
 def _check(process: Process, result: FallibleProcessResult, origin: str) -> None:
     stderr = result.stderr.decode(errors="replace").strip()
     if result.exit_code != 0:
-        raise UnikernelBuildError(f"{origin}: {message_of(stderr) or f'{process.description} failed without a word'}")
+        raise StepError(origin, message_of(stderr) or f"{process.description} failed without a word")
     for line in stderr.splitlines():
         # What else is said there is not the toolkit's: Pants starts remote processes with a script that complains of a cache's place.
         if line.startswith(_PREFIX):

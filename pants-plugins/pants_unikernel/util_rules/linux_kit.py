@@ -23,7 +23,7 @@ from pants_unikernel import engine
 from pants_unikernel.image_types import LinuxParts, LinuxPartsRequest
 from pants_unikernel.subsystems.linux import UnikernelLinux
 from pants_unikernel.subsystems.toolkit import toolkit_sources
-from pants_unikernel.util_rules.failures import UnikernelBuildError, run_step
+from pants_unikernel.util_rules.failures import StepError, UnikernelBuildError, run_step
 from pants_unikernel.util_rules.toolchain import InitToolchain, KernelToolchain, Toolchain
 from unikernel import __version__
 from unikernel.image.components import linux_components
@@ -202,10 +202,9 @@ async def linux_parts(options: Sequence[str], origin: str) -> LinuxParts:
     """`origin` names the target whose `kernel_config` is at fault when it cannot be satisfied."""
     try:
         return await engine.build_linux_parts(LinuxPartsRequest(tuple(options)))
-    except UnikernelBuildError as error:
-        where, colon, reason = str(error).partition(": ")
-        if where == _KERNEL:
-            raise UnikernelBuildError(f"{origin}{colon}{reason}") from error
+    except StepError as error:
+        if error.origin == _KERNEL:
+            raise StepError(origin, error.reason) from error
         raise
 
 
