@@ -22,6 +22,7 @@ from machine import PATIENCE_SECONDS, free_port
 from unikernel.image.spec import Port
 from unikernel.run.machine import Ended, Machine
 from unikernel.run.options import RunOptions
+from unikernel.testing.signals import default_signals
 
 HELLO = Path("src.services.hello/unikernel.elf")
 ARGUMENTS = Path("src.services.arguments/unikernel.elf")
@@ -53,9 +54,11 @@ def test_killed_at_any_moment_nothing_stays_behind(tmp_path: Path) -> None:
     before = set(os.listdir("/dev/shm"))
     command = _command(HELLO, f"--port={port}:8080")
     for turn in range(KILLS):
-        runner = subprocess.Popen(
-            command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        )
+        # Otherwise, one that is not yet ready for a signal would ignore it under nohup.
+        with default_signals():
+            runner = subprocess.Popen(
+                command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            )
         assert runner.stdout is not None
         if turn % 5 == 0:
             # Its application runs.

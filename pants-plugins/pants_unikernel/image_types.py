@@ -81,6 +81,22 @@ class UnikernelImageFieldSet(PackageFieldSet, RunFieldSet):
 
 
 @dataclass(frozen=True)
+class RootfsLayer:
+    """An archive `NAME.cpio` and its index `NAME.json` in one digest."""
+
+    name: str
+    digest: Digest
+
+    @property
+    def archive(self) -> str:
+        return f"{self.name}.cpio"
+
+    @property
+    def index(self) -> str:
+        return f"{self.name}.json"
+
+
+@dataclass(frozen=True)
 class DebugInputs:
     """What a debug file is made of: the toolkit's words, and inputs of its process."""
 

@@ -20,6 +20,7 @@ import tempfile
 import threading
 import time
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Callable
 
@@ -317,16 +318,24 @@ def main() -> None:
     if options.only in (None, "containers"):
         figures["containers"] = measure_containers(kernels_of(options), options.runs)
     if options.only == "scale":
-        measured = scale.measure_scale([int(count) for count in options.services.split(",")], options.runs, options.scratch)
-        figures["scale"] = {"measured": measured, "ratios": scale.ratios(measured)}
+        measured: list[dict[str, Any]] = []
+        for item in scale.measure_scale([int(count) for count in options.services.split(",")], options.runs, options.scratch):
+            measured.append(item)
+            figures["scale"] = {"measured": measured, "ratios": scale.ratios(measured)}
+            _write(figures, options.output)
         if options.plot:
             scale.plot(measured, options.plot)
-    text = json.dumps(figures, indent=2) + "\n"
-    if options.output:
-        options.output.write_text(text)
-    print(text, end="")
+    print(_write(figures, options.output), end="")
     if "library_oses" in figures:
         print(table(figures["library_oses"]), end="")
+
+
+def _write(figures: Mapping[str, Any], path: Path | None) -> str:
+    """As JSON, which is given back."""
+    text = json.dumps(figures, indent=2) + "\n"
+    if path is not None:
+        path.write_text(text)
+    return text
 
 
 def measure_services(runs: int) -> dict[str, Any]:

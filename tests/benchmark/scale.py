@@ -6,9 +6,11 @@ import os
 import re
 import shutil
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Callable
 
@@ -60,15 +62,13 @@ class Run:
         }
 
 
-def measure_scale(counts: Sequence[int], runs: int, directory: Path | None = None) -> list[dict[str, Any]]:
+def measure_scale(counts: Sequence[int], runs: int, directory: Path | None = None) -> Iterator[dict[str, Any]]:
     """For each number of services and each variant, what each kind of change costs. Everything is in a scratch directory (tens of GB for a
-    thousand services), or below `directory`.
+    thousand services), or below `directory`. What is being measured goes to stderr: it takes hours.
     """
-    return [
-        {"services": count, "variant": variant, **_measure(count, variant, runs, directory)}
-        for count in counts
-        for variant in VARIANTS
-    ]
+    for count in counts:
+        for variant in VARIANTS:
+            yield {"services": count, "variant": variant, **_measure(count, variant, runs, directory)}
 
 
 def _measure(count: int, variant: str, runs: int, directory: Path | None) -> dict[str, Any]:
@@ -82,24 +82,42 @@ def _measure(count: int, variant: str, runs: int, directory: Path | None) -> dic
 
 
 def _phases(project: PantsProject, store: Path, count: int, has_images: bool, runs: int) -> dict[str, Any]:
-    phases: dict[str, dict[str, Any]] = {"cold": Run(project, store, daemon=False).to_document()}
-    phases["no_op_without_daemon"] = _median(lambda: Run(project, store, daemon=False), runs)
+    phases: dict[str, dict[str, Any]] = {}
+
+    def measure(name: str, run: Callable[[], Run], times: int = runs) -> None:
+        print(f"{count} services, {'with' if has_images else 'without'} images: {name}", file=sys.stderr, flush=True)
+        phases[name] = _median(run, times)
+
+    measure("cold", lambda: Run(project, store, daemon=False), 1)
+    phases["dist"] = _copied(project.root / "dist")
+    measure("no_op_without_daemon", lambda: Run(project, store, daemon=False))
     # The first one starts it.
     Run(project, store, daemon=True)
-    phases["no_op"] = _median(lambda: Run(project, store, daemon=True), runs)
+    measure("no_op", lambda: Run(project, store, daemon=True))
     for language, service in _LEAVES.items():
         if service.number < count:
-            phases[f"{language}_service_changed"] = _median(_changing(project, store, service.source), runs)
+            measure(f"{language}_service_changed", _changing(project, store, service.source))
     library = shared_source(Service(count - 1).team, "c" if count > 1 else "py")
-    phases["shared_library_changed"] = _median(_changing(project, store, library), runs)
+    measure("shared_library_changed", _changing(project, store, library))
     if has_images:
         service = Service(count - 1)
         # Nobody has this one: a kernel is compiled.
         build = service.files(with_image=False)[f"{service.directory}/BUILD"]
         image = service.image_declaration(kernel_config='["CONFIG_LOG_BUF_SHIFT=13"]')
         project.write(f"{service.directory}/BUILD", f"{build}\n{image}")
-        phases["kernel_option_of_one_changed"] = Run(project, store, daemon=True).to_document()
+        measure("kernel_option_of_one_changed", lambda: Run(project, store, daemon=True), 1)
     return phases
+
+
+def _copied(dist: Path) -> dict[str, Any]:
+    """What is written, and what a mere copy of it takes: Pants writes all packages in each run, also those that are there already."""
+    copy = dist.with_name("dist.copy")
+    start = time.monotonic()
+    subprocess.run(["cp", "-r", str(dist), str(copy)], check=True)
+    wall = time.monotonic() - start
+    shutil.rmtree(copy)
+    size = sum(path.stat().st_size for path in dist.rglob("*") if path.is_file())
+    return {"wall_seconds": round(wall, 2), "written_mb": round(size / 1e6, 1)}
 
 
 def _changing(project: PantsProject, store: Path, source: str) -> Callable[[], Run]:
@@ -124,19 +142,20 @@ def _median(measure: Callable[[], Run], runs: int) -> dict[str, Any]:
 
 
 def ratios(measured: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """With images against without, for each number of services: of what both have."""
+    """With images against without, for each number of services: of what both have. `beyond_no_op` is what a change costs beside a run without
+    one, which is Pants' own work on its graph, and its writing of packages.
+    """
     by_variant = {variant: {item["services"]: item for item in measured if item["variant"] == variant} for variant in VARIANTS}
     rows = []
     for count, images in sorted(by_variant["images"].items()):
-        applications = by_variant["applications"].get(count)
-        if applications is None:
-            continue
-        for phase in applications:
-            if isinstance(applications[phase], Mapping) and phase in images:
+        applications = by_variant["applications"].get(count, {})
+        for phase in images:
+            if phase in applications and isinstance(images[phase], Mapping):
                 ours, theirs = images[phase]["wall_seconds"], applications[phase]["wall_seconds"]
-                rows.append(
-                    {"services": count, "phase": phase, "images": ours, "applications": theirs, "ratio": round(ours / theirs, 2)}
-                )
+                row = {"services": count, "phase": phase, "images": ours, "applications": theirs, "ratio": round(ours / theirs, 2)}
+                if phase.endswith("_changed"):
+                    row["beyond_no_op"] = round(ours - images["no_op"]["wall_seconds"], 2)
+                rows.append(row)
     return rows
 
 
@@ -154,7 +173,7 @@ def plot(measured: Sequence[Mapping[str, Any]], path: Path) -> None:
         js=(),
         disable_xml_declaration=True,
     )
-    phases = sorted({name for item in measured for name, value in item.items() if isinstance(value, Mapping)})
+    phases = sorted({name for item in measured for name, value in item.items() if isinstance(value, Mapping)} - {"dist"})
     for phase in phases:
         for variant in VARIANTS:
             points = [

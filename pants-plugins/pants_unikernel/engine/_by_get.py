@@ -52,6 +52,7 @@ from pants.engine.target import (
 from pants.source.source_root import SourceRootsRequest, SourceRootsResult
 
 from pants_unikernel.deployment_types import BuiltDeployment, UnikernelDeploymentFieldSet
+from pants_unikernel.engine._create_digest_hash import tell_create_digests_apart
 from pants_unikernel.engine._remote_cache import ask_remote_cache_first
 from pants_unikernel.image_types import (
     BuiltImage,
@@ -64,9 +65,13 @@ from pants_unikernel.image_types import (
     LinuxPartsRequest,
     OciPackageRequest,
     PackedImageRequest,
+    RootfsLayer,
     Service,
     ServiceRequest,
 )
+from unikernel.rootfs.layer import LayerIndex
+
+tell_create_digests_apart()
 
 # Its name says that it may change: only here.
 uncacheable_rule = _uncacheable_rule
@@ -182,6 +187,10 @@ async def build_embedded_image(request: EmbeddedImageRequest) -> BuiltImage:
 
 async def build_linux_parts(request: LinuxPartsRequest) -> LinuxParts:
     return await Get(LinuxParts, LinuxPartsRequest, request)
+
+
+async def read_layer_indexes(layers: Iterable[RootfsLayer]) -> tuple[LayerIndex, ...]:
+    return await MultiGet(Get(LayerIndex, RootfsLayer, layer) for layer in layers)
 
 
 async def build_linked_image(request: LinkedImageRequest) -> BuiltImage:

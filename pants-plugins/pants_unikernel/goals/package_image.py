@@ -27,6 +27,7 @@ from pants_unikernel.util_rules import (
     linked_image,
     oci_package,
     packed_image,
+    rootfs,
     signing,
 )
 from pants_unikernel.util_rules.container import check_container
@@ -188,6 +189,7 @@ def rules() -> Iterable[Rule | UnionRule]:
         *linked_image.rules(),
         *oci_package.rules(),
         *packed_image.rules(),
+        *rootfs.rules(),
         *signing.rules(),
         UnionRule(PackageFieldSet, UnikernelImageFieldSet),
     )

@@ -11,7 +11,7 @@ from pants.engine.unions import UnionRule
 from pants.util.logging import LogLevel
 
 from pants_unikernel import engine
-from pants_unikernel.image_types import BuiltImage, EmbeddedImageRequest, LinuxParts, UnikernelImageFieldSet
+from pants_unikernel.image_types import BuiltImage, EmbeddedImageRequest, LinuxParts, RootfsLayer, UnikernelImageFieldSet
 from pants_unikernel.subsystems.linux import UnikernelLinux
 from pants_unikernel.subsystems.toolkit import Toolkit, toolkit_process
 from pants_unikernel.util_rules import linux_kit
@@ -19,7 +19,7 @@ from pants_unikernel.util_rules.debug_file import rootfs_debug_inputs
 from pants_unikernel.util_rules.failures import UnikernelBuildError, errors_of, run_step, run_steps
 from pants_unikernel.util_rules.image import built_image, image_spec, spec_file
 from pants_unikernel.util_rules.linux_kit import INIT, KIT, linux_parts
-from pants_unikernel.util_rules.rootfs import RootfsLayer, package_app, place_layers, read_indexes, rootfs_layers
+from pants_unikernel.util_rules.rootfs import package_app, place_layers, rootfs_layers
 from pants_unikernel.util_rules.sbom import sbom_process
 from pants_unikernel.util_rules.toolchain import LinkToolchain
 from unikernel import __version__
@@ -96,7 +96,7 @@ async def build_embedded_image(
     options = kernel_options(field_set, linux)
     app = await package_app(field_set.app, python_setup)
     layers = await rootfs_layers(field_set, app, toolkit, link_toolchain, tests=request.tests)
-    indexes = await read_indexes(layers)
+    indexes = await engine.read_layer_indexes(layers)
     spec = image_spec(field_set, request.tests)
     with errors_of(origin):
         # What the link would find out, before a kernel is compiled for it.

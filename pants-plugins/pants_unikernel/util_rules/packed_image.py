@@ -29,7 +29,7 @@ from pants_unikernel.util_rules.library_os import (
     find_inputs,
     resolve_library_os,
 )
-from pants_unikernel.util_rules.rootfs import package_app, place_layers, read_indexes, rootfs_layers
+from pants_unikernel.util_rules.rootfs import package_app, place_layers, rootfs_layers
 from pants_unikernel.util_rules.sbom import sbom_process
 from pants_unikernel.util_rules.toolchain import LinkToolchain
 from unikernel import __version__
@@ -135,7 +135,7 @@ async def build_packed_image(
         only_program=only_program,
         tests=request.tests,
     )
-    indexes = await read_indexes(layers)
+    indexes = await engine.read_layer_indexes(layers)
     image = image_spec(field_set, request.tests)
     with errors_of(origin):
         # What the packer would find out, before it runs.

@@ -25,7 +25,6 @@ from pants_unikernel.util_rules.rootfs import (
     application_layers,
     lay_out_application,
     package_app,
-    read_indexes,
 )
 from pants_unikernel.util_rules.toolchain import LinkToolchain
 
@@ -82,7 +81,7 @@ async def _config(pytest: PyTest, tests: Sequence[Target]) -> tuple[Digest, str 
 async def _own_distributions(application: LaidOutApplication, origin: str, toolkit: Toolkit) -> list[str]:
     """The file names of the wheels that the application has."""
     layers = [layer for layer in await application_layers(application, origin, toolkit) if layer.name == "distributions"]
-    return [name for index in await read_indexes(layers) for name in index.facts["distributions"]]
+    return [name for index in await engine.read_layer_indexes(layers) for name in index.facts["distributions"]]
 
 
 async def python_tests_layer(

@@ -17,7 +17,6 @@ from pants_unikernel.util_rules.rootfs import (
     application_layers,
     lay_out_application,
     package_app_target,
-    read_indexes,
 )
 from pants_unikernel.util_rules.toolchain import LinkToolchain
 from unikernel.library_os.requirements import Program
@@ -35,7 +34,7 @@ async def analyse_service(
         app = await package_app_target(target, request.address, "specs", python_setup)
         application = await lay_out_application(app, request.executable, origin, toolkit, link_toolchain)
         layers = await application_layers(application, origin, toolkit)
-        facts = [index.facts for index in await read_indexes(layers)]
+        facts = [index.facts for index in await engine.read_layer_indexes(layers)]
     except Exception as error:
         problem = " ".join(str(error).split())
         return Service(request.address, target.alias, None, problem, is_packaged=app is not None)

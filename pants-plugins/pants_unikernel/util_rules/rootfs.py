@@ -18,10 +18,13 @@ from pants.engine.addresses import Address, UnparsedAddressInputs
 from pants.engine.env_vars import EnvironmentVarsRequest
 from pants.engine.fs import Digest, FileContent, FileEntry
 from pants.engine.process import ProcessCacheScope
+from pants.engine.rules import Rule, collect_rules, rule
 from pants.engine.target import HydrateSourcesRequest, SourcesField, Target
+from pants.engine.unions import UnionRule
+from pants.util.logging import LogLevel
 
 from pants_unikernel import engine
-from pants_unikernel.image_types import TestsInImage, UnikernelImageFieldSet
+from pants_unikernel.image_types import RootfsLayer, TestsInImage, UnikernelImageFieldSet
 from pants_unikernel.subsystems.toolkit import Toolkit, toolkit_process
 from pants_unikernel.target_types import UnikernelImageAppField, UnikernelImageFilesField
 from pants_unikernel.util_rules.failures import UnikernelBuildError, run_step
@@ -37,18 +40,6 @@ _RUNTIME = "__python"
 # Where an engine is, and how it is spoken to.
 _DOCKER_ENVIRONMENT = ("DOCKER_CERT_PATH", "DOCKER_CONFIG", "DOCKER_CONTEXT", "DOCKER_HOST", "DOCKER_TLS_VERIFY", "HOME", "PATH")
 MACHINE = "x86_64"
-
-
-@dataclass(frozen=True)
-class RootfsLayer:
-    """An archive `NAME.cpio` and its index `NAME.json` in one digest."""
-
-    name: str
-    digest: Digest
-
-    @property
-    def archive(self) -> str:
-        return f"{self.name}.cpio"
 
 
 @dataclass(frozen=True)
@@ -100,7 +91,7 @@ async def rootfs_layers(
     origin = str(field_set.address)
     application = await lay_out_application(app, field_set.executable.value, origin, toolkit, toolchain, machine=machine)
     if check is not None:
-        check((await read_indexes([application.layer]))[0].facts)
+        check((await engine.read_layer_indexes([application.layer]))[0].facts)
     if only_program:
         return [application.layer]
     layers = await application_layers(application, origin, toolkit)
@@ -303,19 +294,16 @@ async def distributions_layer(raw: Digest, runtime: PythonRuntime, origin: str, 
 # --- shared libraries ---------------------------------------------------------------------------------------------
 
 
-async def read_indexes(layers: Iterable[RootfsLayer]) -> list[LayerIndex]:
-    indexes = []
-    for layer in layers:
-        path = f"{layer.name}.json"
-        indexes.append(LayerIndex.parse(await engine.file_content(layer.digest, path), path))
-    return indexes
+@rule(desc="Read the index of a layer", level=LogLevel.TRACE)
+async def read_layer_index(layer: RootfsLayer) -> LayerIndex:
+    return LayerIndex.parse(await engine.file_content(layer.digest, layer.index), layer.index)
 
 
 async def libraries_layer(
     layers: Iterable[RootfsLayer], origin: str, toolkit: Toolkit, *, machine: str = MACHINE
 ) -> RootfsLayer | None:
     """What the layers need and none of them has, from this machine; None when there is nothing."""
-    needs = _unmet_needs(await read_indexes(layers), machine)
+    needs = _unmet_needs(await engine.read_layer_indexes(layers), machine)
     if not needs["needs"] and not needs["loaders"]:
         return None
     content = json.dumps(needs, indent=1, sort_keys=True).encode()
@@ -445,3 +433,7 @@ def _check_destinations(placed: list[PlacedFile], address: Address) -> None:
         if other != file.source:
             names = " and ".join(source.split("/", 2)[2] for source in (other, file.source))
             raise UnikernelBuildError(f"{address}: the `files` field places both {names} at {file.destination}.")
+
+
+def rules() -> Iterable[Rule | UnionRule]:
+    return collect_rules()

@@ -166,11 +166,14 @@ class _Interrupts:
 
 @contextlib.contextmanager
 def _signals() -> Iterator[int]:
-    """A descriptor that has the number of each signal that asks this process to stop (signal.set_wakeup_fd)."""
+    """A descriptor that has the number of each signal that asks this process to stop (signal.set_wakeup_fd). One that this process was
+    started to ignore stays ignored, as with nohup(1), or with what a script runs in its background.
+    """
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-    previous = {number: signal.signal(number, lambda *_: None) for number in _STOPPING}
+    heeded = [number for number in _STOPPING if signal.getsignal(number) is not signal.SIG_IGN]
+    previous = {number: signal.signal(number, lambda *_: None) for number in heeded}
     try:
         yield reading
     finally:

@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,13 @@ from unikernel.run.options import RunOptions
 from unikernel.testing.images import image_with_note
 from unikernel.testing.manifests import make_manifest
 from unikernel.testing.programs import tiny_program
+from unikernel.testing.signals import default_signals
+
+
+@pytest.fixture(autouse=True)
+def _default_signals() -> Iterator[None]:
+    with default_signals():
+        yield
 
 
 def _image(tmp_path: Path, **changes: object) -> Path:
@@ -83,6 +91,21 @@ def test_a_signal_that_stops_the_runner_stops_qemu(tmp_path: Path, monkeypatch: 
     assert run_image(_image(tmp_path), RunOptions(accelerator="tcg")) == 128 + number
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "started").read_text()), 0)
+
+
+def test_a_signal_that_the_runner_was_started_to_ignore_stays_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _fake_qemu(tmp_path, monkeypatch, f"touch {tmp_path}/started; read -rN1 typed; printf '\\x7' >&$status; exit 0")
+
+    def hang_up() -> None:
+        os.kill(os.getpid(), signal.SIGHUP)
+        # Longer than the machine would have to end.
+        threading.Event().wait(0.5)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    _when_started(tmp_path / "started", hang_up)
+    assert run_image(_image(tmp_path), RunOptions(accelerator="tcg")) == 7
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
 
 
 def test_an_interrupt_is_passed_on_to_an_application_that_can_be_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
