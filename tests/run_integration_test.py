@@ -62,9 +62,7 @@ def test_killed_at_any_moment_nothing_stays_behind(tmp_path: Path) -> None:
         assert runner.stdout is not None
         if turn % 5 == 0:
             # Its application runs.
-            for line in runner.stdout:
-                if b"listening" in line:
-                    break
+            assert any(b"listening" in line for line in runner.stdout), f"turn {turn}"
         else:
             time.sleep(moments.uniform(0, 1.5))
         runner.send_signal((signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL)[turn % 4])
@@ -123,7 +121,8 @@ def test_the_status_of_an_application_is_known_to_who_waits() -> None:
 
 
 @contextlib.contextmanager
-def _in_a_terminal(command: list[str], environment: dict[str, str]) -> Iterator[tuple[subprocess.Popen[bytes], int, int]]:
+def _in_a_terminal(command: list[str], environment: dict[str, str]) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """The process, and the end of the terminal that a person has."""
     ours, theirs = pty.openpty()
 
     def take_terminal() -> None:
@@ -131,25 +130,32 @@ def _in_a_terminal(command: list[str], environment: dict[str, str]) -> Iterator[
         fcntl.ioctl(theirs, termios.TIOCSCTTY, 0)
 
     process = subprocess.Popen(command, env=environment, stdin=theirs, stdout=theirs, stderr=theirs, preexec_fn=take_terminal)
+    # Only the process has it: what reads here is not left waiting when that ends.
+    os.close(theirs)
     try:
-        yield process, ours, theirs
+        yield process, ours
     finally:
         process.kill()
         process.wait()
         os.close(ours)
-        os.close(theirs)
+
+
+def _read_until(terminal: int, words: bytes) -> None:
+    seen = b""
+    while words not in seen:
+        try:
+            seen += os.read(terminal, 1000)
+        except OSError as error:
+            raise AssertionError(seen.decode(errors="replace")) from error
 
 
 def test_control_c_reaches_the_application_and_the_terminal_is_as_it_was(tmp_path: Path) -> None:
     command = _command(HELLO, f"--port={free_port()}:8080")
-    with _in_a_terminal(command, _environment(tmp_path / "temporary")) as (process, ours, theirs):
-        before = termios.tcgetattr(theirs)
-        seen = b""
-        while b"listening" not in seen:
-            seen += os.read(ours, 1000)
-        assert termios.tcgetattr(theirs)[3] & termios.ICANON == 0
-        os.write(ours, b"\x03")
+    with _in_a_terminal(command, _environment(tmp_path / "temporary")) as (process, terminal):
+        before = termios.tcgetattr(terminal)
+        _read_until(terminal, b"listening")
+        assert termios.tcgetattr(terminal)[3] & termios.ICANON == 0
+        os.write(terminal, b"\x03")
         assert process.wait(PATIENCE_SECONDS) == 128 + signal.SIGINT
-        assert termios.tcgetattr(theirs) == before
-        while b"killed by signal 2" not in seen:
-            seen += os.read(ours, 1000)
+        assert termios.tcgetattr(terminal) == before
+        _read_until(terminal, b"killed by signal 2")
