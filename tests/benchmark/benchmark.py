@@ -328,6 +328,8 @@ def main() -> None:
     print(_write(figures, options.output), end="")
     if "library_oses" in figures:
         print(table(figures["library_oses"]), end="")
+    if "scale" in figures:
+        print(scale.tables(figures["scale"]["measured"]), end="")
 
 
 def _write(figures: Mapping[str, Any], path: Path | None) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Callable
 
-import pygal
+import pygal.style
 
 from benchmark.pants_processes import daemon_seconds, watched_memory
 from monorepo import Service, make_monorepo, shared_source
@@ -25,6 +25,10 @@ _GOAL = "services::"
 _KERNEL = re.compile(r"Completed: Compile the Linux kernel")
 # What a repository has: images beside the applications, or applications only.
 VARIANTS = ("images", "applications")
+# What else there is of one.
+_NO_PHASES = {"services", "variant", "dist"}
+_COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#000000")
+_SECONDS = ("wall_seconds", "cpu_seconds")
 # Of a service in C, and one in Python: both are there from two services on.
 _LEAVES = {"c": Service(1), "python": Service(0)}
 
@@ -143,43 +147,76 @@ def _median(measure: Callable[[], Run], runs: int) -> dict[str, Any]:
 
 def ratios(measured: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """With images against without, for each number of services: of what both have. `beyond_no_op` is what a change costs beside a run without
-    one, which is Pants' own work on its graph, and its writing of packages.
+    one, which is Pants' own work on its graph, and its writing of packages: wall and processor time with images, in seconds.
     """
     by_variant = {variant: {item["services"]: item for item in measured if item["variant"] == variant} for variant in VARIANTS}
     rows = []
     for count, images in sorted(by_variant["images"].items()):
         applications = by_variant["applications"].get(count, {})
         for phase in images:
-            if phase in applications and isinstance(images[phase], Mapping):
+            if phase in applications and phase not in _NO_PHASES:
                 ours, theirs = images[phase]["wall_seconds"], applications[phase]["wall_seconds"]
                 row = {"services": count, "phase": phase, "images": ours, "applications": theirs, "ratio": round(ours / theirs, 2)}
                 if phase.endswith("_changed"):
-                    row["beyond_no_op"] = round(ours - images["no_op"]["wall_seconds"], 2)
+                    row["beyond_no_op"] = [round(images[phase][name] - images["no_op"][name], 2) for name in _SECONDS]
                 rows.append(row)
     return rows
 
 
+def tables(measured: Sequence[Mapping[str, Any]]) -> str:
+    """In Markdown: the wall times of all, and everything of what has most services."""
+    counts = sorted({item["services"] for item in measured})
+    by_case = {(item["services"], item["variant"]): item for item in measured}
+    phases = [name for name in by_case[counts[-1], "images"] if name not in _NO_PHASES]
+    rows = [["seconds, with images / without", *(f"{count:,}" for count in counts)]]
+    for phase in phases:
+        cases = [[by_case.get((count, variant), {}).get(phase) for variant in VARIANTS] for count in counts]
+        rows.append([_words(phase), *(" / ".join(f"{case['wall_seconds']:.1f}" for case in pair if case) for pair in cases)])
+    everything = [[f"with {counts[-1]:,} images", "wall, s", "processor, s", "processes", "kernels", "stored, MB", "memory, MiB"]]
+    for phase in phases:
+        figures = by_case[counts[-1], "images"][phase]
+        everything.append([_words(phase), *(f"{figure:,.1f}".replace(".0", "") for figure in figures.values())])
+    return f"{_table(rows)}\n{_table(everything)}"
+
+
+def _words(phase: str) -> str:
+    first, space, rest = phase.replace("_", " ").replace("no op", "no-op").partition(" ")
+    return {"c": "C", "python": "Python"}.get(first, first) + space + rest
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    rule = ["---"] * len(rows[0])
+    return "".join(f"| {' | '.join(row)} |\n" for row in (rows[0], rule, *rows[1:]))
+
+
 def plot(measured: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Wall time by the number of services, as SVG: a line for each phase and variant, both axes logarithmic."""
+    counts = sorted({item["services"] for item in measured})
+    phases = sorted({name for item in measured for name in item} - _NO_PHASES)
+    colours = [_COLOURS[index % len(_COLOURS)] for index in range(len(phases)) for _ in VARIANTS]
     chart = pygal.XY(
-        title="pants package, seconds by number of services",
+        title="pants package: seconds by the number of services (dashed: without images)",
         x_title="services",
         y_title="seconds",
         logarithmic=True,
-        xrange=(1, max(item["services"] for item in measured)),
+        xrange=(1, counts[-1]),
+        height=800,
         legend_at_bottom=True,
-        legend_at_bottom_columns=2,
+        legend_at_bottom_columns=len(VARIANTS),
+        style=pygal.style.CleanStyle(colors=colours),
         no_prefix=True,
         js=(),
         disable_xml_declaration=True,
     )
-    phases = sorted({name for item in measured for name, value in item.items() if isinstance(value, Mapping)} - {"dist"})
+    seconds = [item[phase]["wall_seconds"] for item in measured for phase in phases if phase in item]
+    ticks = [digit * 10**power for power in range(-1, 5) for digit in (1, 2, 5)]
+    chart.x_labels = counts
+    chart.y_labels = [tick for tick in ticks if min(seconds) / 2 < tick < max(seconds) * 2]
     for phase in phases:
         for variant in VARIANTS:
             points = [
                 (item["services"], item[phase]["wall_seconds"]) for item in measured if item["variant"] == variant and phase in item
             ]
-            if points:
-                stroke = {"width": 2, "dasharray": "4, 4" if variant == "applications" else "none"}
-                chart.add(f"{phase.replace('_', ' ')}, {variant}", sorted(points), stroke_style=stroke)
+            stroke = {"width": 2, "dasharray": "4, 4" if variant == "applications" else "none"}
+            chart.add(f"{_words(phase)}, {variant}" if points else "", sorted(points), stroke_style=stroke)
     path.write_text(chart.render(is_unicode=True) + "\n")
