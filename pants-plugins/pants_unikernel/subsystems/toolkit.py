@@ -12,6 +12,7 @@ from pathlib import Path
 from pants.backend.python.subsystems.python_tool_base import LockfileRules, PythonToolRequirementsBase
 from pants.backend.python.target_types import EntryPoint
 from pants.backend.python.util_rules import pex
+from pants.backend.python.util_rules.interpreter_constraints import InterpreterConstraints
 from pants.backend.python.util_rules.pex import PexRequest, VenvPex, VenvPexProcess
 from pants.backend.python.util_rules.pex_requirements import EntireLockfile
 from pants.engine.fs import Digest, FileContent
@@ -100,19 +101,19 @@ def toolkit_sources(*patterns: str) -> list[FileContent]:
 @rule(desc="Set up the unikernel toolkit", level=LogLevel.DEBUG)
 async def set_up_toolkit(subsystem: UnikernelToolkit) -> Toolkit:
     sources = await engine.create_digest(toolkit_sources())
-    request = _on_own_interpreters(subsystem.to_pex_request(main=EntryPoint(_PACKAGE), sources=sources))
+    request = _on_own_interpreters(
+        subsystem.to_pex_request(main=EntryPoint(_PACKAGE), sources=sources), subsystem.interpreter_constraints
+    )
     return Toolkit(await engine.build_venv_pex(request))
 
 
-def _on_own_interpreters(request: PexRequest) -> PexRequest:
-    """Pants 2.17 builds a tool for `[python].interpreter_constraints` instead of its own when its lockfile has a resolve's name.
-
-    The repository's may not suit the toolkit, and a repository without Python has none.
+def _on_own_interpreters(request: PexRequest, constraints: InterpreterConstraints) -> PexRequest:
+    """With a lockfile, Pants 2.17 leaves the interpreter open where nobody has set an option, or takes one for the repository's own constraints:
+    which may not suit the toolkit, and a repository without Python has none.
     """
-    if not isinstance(request.requirements, EntireLockfile):
+    if not isinstance(request.requirements, EntireLockfile) or request.interpreter_constraints:
         return request
-    lockfile = replace(request.requirements.lockfile, resolve_name="")
-    return replace(request, requirements=replace(request.requirements, lockfile=lockfile))
+    return replace(request, interpreter_constraints=constraints)
 
 
 async def toolkit_process(
