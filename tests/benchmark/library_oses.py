@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmark import markdown
 from benchmark.image_sizes import sizes
 from machine import free_port
 from pants_project import PantsProject
@@ -111,11 +112,11 @@ def table(figures: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
         "requests_per_second": "requests/s",
         "least_memory_mib": "least memory, MiB",
     }
-    lines = ["| application | library OS | " + " | ".join(columns.values()) + " |", "| --- " * (len(columns) + 2) + "|"]
+    rows = [["application", "library OS", *columns.values()]]
     for app, by_library_os in figures.items():
         for library_os, values in by_library_os.items():
-            lines.append(f"| {app} | {library_os} | " + " | ".join(str(values.get(name, "")) for name in columns) + " |")
-    return "\n".join(lines) + "\n"
+            rows.append([app, library_os, *(str(values.get(name, "")) for name in columns)])
+    return markdown.table(rows)
 
 
 # --- images -------------------------------------------------------------------------------------------------------

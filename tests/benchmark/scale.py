@@ -16,6 +16,7 @@ from typing import Any, Callable
 
 import pygal.style
 
+from benchmark import markdown
 from benchmark.pants_processes import daemon_seconds, watched_memory
 from monorepo import Service, make_monorepo, shared_source
 from pants_project import PantsProject, completed_processes
@@ -176,17 +177,12 @@ def tables(measured: Sequence[Mapping[str, Any]]) -> str:
     for phase in phases:
         figures = by_case[counts[-1], "images"][phase]
         everything.append([_words(phase), *(f"{figure:,.1f}".replace(".0", "") for figure in figures.values())])
-    return f"{_table(rows)}\n{_table(everything)}"
+    return f"{markdown.table(rows)}\n{markdown.table(everything)}"
 
 
 def _words(phase: str) -> str:
     first, space, rest = phase.replace("_", " ").replace("no op", "no-op").partition(" ")
     return {"c": "C", "python": "Python"}.get(first, first) + space + rest
-
-
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    rule = ["---"] * len(rows[0])
-    return "".join(f"| {' | '.join(row)} |\n" for row in (rows[0], rule, *rows[1:]))
 
 
 def plot(measured: Sequence[Mapping[str, Any]], path: Path) -> None:
