@@ -16,7 +16,17 @@ from unikernel.digests import file_sha256
 from unikernel.signing.development_key import development_key_path
 from unikernel.signing.files import paths_beside
 
-_INHERITED = ("HOME", "PATH", "PYENV_ROOT", "XDG_CACHE_HOME", "PANTS_PEX_CLI_URL_TEMPLATE", "PANTS_PEX_CLI_KNOWN_VERSIONS")
+# The last four are what `bootstrap` finds out.
+_INHERITED = (
+    "HOME",
+    "PATH",
+    "PYENV_ROOT",
+    "XDG_CACHE_HOME",
+    "PANTS_CA_CERTS_PATH",
+    "PANTS_PEX_CLI_KNOWN_VERSIONS",
+    "PANTS_PEX_CLI_URL_TEMPLATE",
+    "PANTS_SUBPROCESS_ENVIRONMENT_ENV_VARS",
+)
 PLUGIN_SOURCE_ROOTS = tuple(Path(package.__path__[0]).parent for package in (pants_unikernel, unikernel))
 
 

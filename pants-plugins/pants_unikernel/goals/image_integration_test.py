@@ -43,7 +43,15 @@ unikernel_image(
 unikernel_image(name="clash", app=":program", network="none", files=[(":settings", "/etc/"), (":settings", "/etc/settings.conf")])
 """
 # As in this repository's own runs of Pants: see `pants`.
-_INHERITED = {"HOME", "PATH", "PYENV_ROOT", "PANTS_PEX_CLI_KNOWN_VERSIONS", "PANTS_PEX_CLI_URL_TEMPLATE"}
+_INHERITED = {
+    "HOME",
+    "PATH",
+    "PYENV_ROOT",
+    "PANTS_CA_CERTS_PATH",
+    "PANTS_PEX_CLI_KNOWN_VERSIONS",
+    "PANTS_PEX_CLI_URL_TEMPLATE",
+    "PANTS_SUBPROCESS_ENVIRONMENT_ENV_VARS",
+}
 SOURCE = "int main(void) { return 0; }\n"
 
 
