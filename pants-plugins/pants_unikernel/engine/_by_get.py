@@ -35,7 +35,7 @@ from pants.engine.fs import (
     Snapshot,
 )
 from pants.engine.process import FallibleProcessResult, InteractiveProcess, InteractiveProcessResult, Process, ProcessResult
-from pants.engine.rules import Effect, Get, MultiGet, _uncacheable_rule
+from pants.engine.rules import Effect, Get, MultiGet, QueryRule, _uncacheable_rule
 from pants.engine.target import (
     FieldSetsPerTarget,
     FieldSetsPerTargetRequest,
@@ -52,6 +52,7 @@ from pants.engine.target import (
 from pants.source.source_root import SourceRootsRequest, SourceRootsResult
 
 from pants_unikernel.deployment_types import BuiltDeployment, UnikernelDeploymentFieldSet
+from pants_unikernel.engine import _write_dist
 from pants_unikernel.engine._create_digest_hash import tell_create_digests_apart
 from pants_unikernel.engine._remote_cache import ask_remote_cache_first
 from pants_unikernel.image_types import (
@@ -72,9 +73,16 @@ from pants_unikernel.image_types import (
 from unikernel.rootfs.layer import LayerIndex
 
 tell_create_digests_apart()
+_write_dist.write_only_what_changed()
 
 # Its name says that it may change: only here.
 uncacheable_rule = _uncacheable_rule
+
+
+def rules() -> Iterable[QueryRule]:
+    """What the engine must know to answer what is asked from outside of rules."""
+    return _write_dist.rules()
+
 
 # --- file systems -------------------------------------------------------------------------------------------------
 

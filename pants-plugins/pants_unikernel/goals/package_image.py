@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pants.backend.docker.subsystems.docker_options import DockerOptions
 from pants.core.goals.package import BuiltPackage, BuiltPackageArtifact, PackageFieldSet
@@ -15,6 +15,7 @@ from pants.util.frozendict import FrozenDict
 from pants.util.logging import LogLevel
 
 from pants_unikernel import engine
+from pants_unikernel.dist_files import DistPath
 from pants_unikernel.image_types import BuiltImage, BuiltLayout, ContainerRequest, OciPackageRequest, UnikernelImageFieldSet
 from pants_unikernel.subsystems.linux import UnikernelLinux
 from pants_unikernel.subsystems.toolkit import Toolkit
@@ -176,7 +177,8 @@ async def package_unikernel_image(
         digests.append(debug.digest)
         beside.append(BuiltPackageArtifact(debug.path, (_summary(debug.size, debug.sha256),)))
     beside += [BuiltPackageArtifact(path) for path in configs.paths]
-    return BuiltPackage(await engine.merge_digests(digests), (artifact, *beside))
+    artifacts = (replace(item, relpath=DistPath(item.relpath, str(field_set.address))) for item in (artifact, *beside))
+    return BuiltPackage(await engine.merge_digests(digests), tuple(artifacts))
 
 
 def rules() -> Iterable[Rule | UnionRule]:
@@ -185,6 +187,7 @@ def rules() -> Iterable[Rule | UnionRule]:
         *container.rules(),
         *destinations.rules(),
         *embedded_image.rules(),
+        *engine.rules(),
         *library_os.rules(),
         *linked_image.rules(),
         *oci_package.rules(),
