@@ -190,12 +190,30 @@ def test_a_full_disk_below_the_store(from_nothing: Repository, tmp_path: Path) -
 def test_a_full_disk_below_dist(tmp_path: Path) -> None:
     with Repository(tmp_path / "repository", fields="") as repository:
         with small_disk(tmp_path / "repository/dist", 2 * _MIB) as disk:
-            status, printed = repository.project.run("--no-pantsd", "package", "::")
-            assert status != 0 and "No space left on device" in printed, printed
-            # Pants writes what it packaged file by file: what is not whole does not verify.
-            assert not repository.verification().holds
+            no_space_for(repository)
+            assert list(disk.rglob("unikernel.*")) == []
             grow(disk, 64 * _MIB)
             repository.package()
+            image = repository.image.read_bytes()
+            # Nothing of the next one is there, and all of this one.
+            grow(disk, used(disk) + 2 * _MIB)
+            repository.change()
+            no_space_for(repository)
+            assert repository.image.read_bytes() == image
+            assert repository.verification().holds
+            grow(disk, 64 * _MIB)
+            repository.package()
+
+
+def no_space_for(repository: Repository) -> None:
+    status, printed = repository.project.run("--no-pantsd", "package", "app:unikernel")
+    assert status != 0 and "No space left on device" in printed, printed
+    assert list(repository.project.root.rglob(".staging-*")) == []
+
+
+def used(disk: Path) -> int:
+    status = os.statvfs(disk)
+    return (status.f_blocks - status.f_bfree) * status.f_frsize
 
 
 # --- runs ---------------------------------------------------------------------------------------------------------
@@ -220,11 +238,14 @@ def test_runs_that_are_killed(tmp_path: Path) -> None:
         first, last = moments_of_a_run(repository.project)
         for _ in range(_KILLS):
             repository.change()
+            before = repository.image.read_bytes()
             process = repository.project.start("--no-pantsd", "package", "::")
             time.sleep(generator.uniform(first, last))
             os.kill(process.pid, signal.SIGKILL)
             process.communicate()
+            left = repository.image.read_bytes()
             repository.package(daemon=True)
+            assert left in (before, repository.image.read_bytes())
 
 
 def moments_of_a_run(project: PantsProject) -> tuple[float, float]:

@@ -70,7 +70,11 @@ class DistFiles:
 
     def _is_as_written(self, file: DistFile) -> bool:
         written = self._written.get(file.path)
-        return written is not None and written[:2] == [file.sha256, file.is_executable] and written[2:] == _facts(self._root / file.path)
+        return (
+            written is not None
+            and written[:2] == [file.sha256, file.is_executable]
+            and written[2:] == _facts(self._root / file.path)
+        )
 
     @contextlib.contextmanager
     def staged(self, files: Mapping[str, Iterable[DistFile]]) -> Iterator[Path]:
@@ -136,7 +140,7 @@ def _files_below(root: Path, artifact: str) -> set[str]:
     """What is at a path, or below it: paths below `root`."""
     if not (root / artifact).is_dir() or (root / artifact).is_symlink():
         return {artifact}
-    found = set()
+    found: set[str] = set()
     for directory, _, names in os.walk(root / artifact):
         found.update(os.path.relpath(os.path.join(directory, name), root) for name in names)
     return found

@@ -177,7 +177,8 @@ async def package_unikernel_image(
         digests.append(debug.digest)
         beside.append(BuiltPackageArtifact(debug.path, (_summary(debug.size, debug.sha256),)))
     beside += [BuiltPackageArtifact(path) for path in configs.paths]
-    artifacts = (replace(item, relpath=DistPath(item.relpath, str(field_set.address))) for item in (artifact, *beside))
+    target = str(field_set.address)
+    artifacts = [replace(item, relpath=DistPath(item.relpath, target)) for item in (artifact, *beside) if item.relpath]
     return BuiltPackage(await engine.merge_digests(digests), tuple(artifacts))
 
 
