@@ -76,10 +76,10 @@ _NONSENSE = (
 
 def parser_failures() -> tuple[type[Exception], ...]:
     """What pyelftools raises for files with nonsense in them: its own exceptions, those of the parsers inside it, and Python's."""
-    from elftools.common.exceptions import ELFError
+    from elftools.common.exceptions import DWARFError, ELFError
     from elftools.construct import ConstructError
 
-    return (ELFError, ConstructError, *_NONSENSE)
+    return (ELFError, DWARFError, ConstructError, *_NONSENSE)
 
 
 def is_elf(path: Path) -> bool:

@@ -19,6 +19,7 @@ from unikernel.rootfs.layer import Layer, LayerIndex
 from unikernel.run.core_dump import DUMP_MAGIC, read_dump, split_dumps
 from unikernel.run.crash import CrashReport, Frame, crash_report, crash_reports
 from unikernel.run.symbols import Location, parse_addr2line
+from unikernel.run.unwind import Call, Module, Unwinder
 from unikernel.testing.images import small_kit
 from unikernel.testing.programs import compile_c, tiny_program
 
@@ -245,23 +246,36 @@ def test_any_bytes_are_read_or_refused(dump: bytes) -> None:
             read_dump(candidate)
 
 
+def _calls(sample: _Sample, content: bytes) -> list[Call]:
+    """With another file in the place of the sample's program."""
+    stack = [sample.address("in_keeper"), 0, 0, 0, sample.address("in_start"), 0]
+    dump = read_dump(_dump(_core({"rip": sample.address("leaf"), "rsp": _STACK}, stack)))
+    module = Module(_PATH, io.BytesIO(content))
+    return list(Unwinder(dump, lambda file: module).calls())
+
+
 @settings(deadline=None, max_examples=100)
 @given(data=st.data())
-def test_a_damaged_file_ends_the_calls(sample: _Sample, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+def test_a_damaged_file_ends_the_calls(sample: _Sample, data: st.DataObject) -> None:
     """Call frame information with nonsense in it: as read by pyelftools, with bounds of our own."""
-    from unikernel.run.unwind import Module, Unwinder
-
     content = bytearray(sample.program.read_bytes())
     for _ in range(data.draw(st.integers(1, 8))):
         at = data.draw(st.integers(64, len(content) - 1))
         content[at] = data.draw(st.integers(0, 255))
-    stack = [sample.address("in_keeper"), 0, 0, 0, sample.address("in_start"), 0]
-    dump = read_dump(_dump(_core({"rip": sample.address("leaf"), "rsp": _STACK}, stack)))
     try:
-        module = Module(_PATH, io.BytesIO(bytes(content)))
+        assert 1 <= len(_calls(sample, bytes(content))) <= 64
     except parser_failures():
-        return
-    assert 1 <= len(list(Unwinder(dump, lambda file: module).calls())) <= 64
+        # No ELF file any more.
+        with pytest.raises(parser_failures()):
+            Module(_PATH, io.BytesIO(bytes(content)))
+
+
+def test_call_frame_information_without_sense_ends_the_calls(sample: _Sample) -> None:
+    content = sample.program.read_bytes()
+    # What x86-64's common information begins with: DW_CFA_def_cfa rsp+8, DW_CFA_offset rip-8. Then DW_CFA_restore, which it cannot have.
+    common = b"\x0c\x07\x08\x90\x01"
+    assert common in content and len(_calls(sample, content)) > 1
+    assert len(_calls(sample, content.replace(common, b"\xc6\0\0\0\0"))) == 1
 
 
 def test_what_addr2line_says() -> None:
