@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from machine import Machine, boot, free_port, http_get
-from pants_project import PantsProject, completed_processes, plugin_configuration
+from pants_project import DOCKER_BACKEND, PYTHON_BACKEND, PantsProject, completed_processes, plugin_configuration
 from sample_services import make_services_project
 from unikernel.image.manifest import read_manifest
 from unikernel.testing.docker_engine import DockerEngine, running_docker_engine
@@ -77,9 +77,8 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerEngine]:
 
 
 def configuration() -> str:
-    return plugin_configuration(extra='[docker]\nenv_vars = ["DOCKER_CONFIG", "DOCKER_HOST", "HOME"]\n').replace(
-        '"pants_unikernel"]', '"pants.backend.docker", "pants_unikernel"]'
-    )
+    extra = '[docker]\nenv_vars = ["DOCKER_CONFIG", "DOCKER_HOST", "HOME"]\n'
+    return plugin_configuration(PYTHON_BACKEND, DOCKER_BACKEND, extra=extra)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pants_project import PantsProject, files_of, plugin_configuration
+from pants_project import PantsProject, files_of
 
 # Of a library OS without a kernel to compile.
 _BUILD = """\
@@ -24,9 +24,7 @@ _IMAGE, _LAYOUT, _PROGRAM = "app/unikernel.elf", "app/unikernel.oci", "app/progr
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PantsProject]:
-    # Programs in C need no other backend, and Pants starts in half of the time.
-    configuration = plugin_configuration().replace('"pants.backend.python", ', "")
-    with PantsProject(tmp_path_factory.mktemp("dist") / "repository", configuration=configuration) as project:
+    with PantsProject(tmp_path_factory.mktemp("dist") / "repository") as project:
         project.write("app/BUILD", _BUILD)
         change(project)
         project.succeed("package", "::")

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from faulty_network import nonsense, slow_line
-from pants_project import PantsProject, completed_processes, plugin_configuration
+from pants_project import PantsProject, completed_processes
 from pants_store import damaged_entries, store_of, stored_bytes
 from reapi_server import RemoteCache, cache_options
 from unikernel.signing.development_key import public_part_path
@@ -42,9 +42,7 @@ class Repository:
     def __init__(self, root: Path, fields: str = _PICOLIBC, cache: Path | None = None) -> None:
         environment = {} if cache is None else {"XDG_CACHE_HOME": str(cache)}
         self.store = store_of(cache or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"))
-        # Programs in C need no other backend, and Pants starts in half of the time.
-        configuration = plugin_configuration().replace('"pants.backend.python", ', "")
-        self.project = PantsProject(root, configuration=configuration, environment=environment)
+        self.project = PantsProject(root, environment=environment)
         self.project.write("app/BUILD", _BUILD.format(fields=fields))
         self.image = root / "dist/app/unikernel.elf"
         self.change()

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pants_project import PantsProject, plugin_configuration
+from pants_project import PYTHON_BACKEND, PantsProject, plugin_configuration
 
 # One service of so many is in Python.
 _PYTHON_EVERY = 10
@@ -122,7 +122,9 @@ def make_monorepo(
     extra_configuration: str = "",
 ) -> PantsProject:
     """A repository of `count` services. Without images it is what a team has before it adds any."""
-    project = PantsProject(root, configuration=plugin_configuration(extra=extra_configuration), environment=environment)
+    project = PantsProject(
+        root, configuration=plugin_configuration(PYTHON_BACKEND, extra=extra_configuration), environment=environment
+    )
     services = [Service(number) for number in range(count)]
     project.write("shared/BUILD", _SHARED_BUILD)
     project.write("shared/__init__.py", "")

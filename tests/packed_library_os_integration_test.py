@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from pants_project import PantsProject, completed_processes
+from pants_project import PYTHON_BACKEND, PantsProject, completed_processes, plugin_configuration
 from unikernel.image.attachment import ROOTFS_SECTION, read_section
 from unikernel.image.debug_file import check_debug_file, extract_programs
 from unikernel.rootfs.cpio import read_cpio_bytes
@@ -135,7 +135,7 @@ def compile_kernel(path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PantsProject]:
-    with PantsProject(tmp_path_factory.mktemp("repository")) as project:
+    with PantsProject(tmp_path_factory.mktemp("repository"), configuration=plugin_configuration(PYTHON_BACKEND)) as project:
         project.write("os/looker.yaml", LOOKER)
         project.write("os/disk.yaml", DISK)
         project.write("os/BUILD", TARGETS)

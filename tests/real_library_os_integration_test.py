@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from machine import Machine, boot, free_port, http_get
-from pants_project import PantsProject
+from pants_project import PYTHON_BACKEND, PantsProject, plugin_configuration
 from unikernel.signing.development_key import public_part_path
 
 HELLO = """\
@@ -118,7 +118,9 @@ def _given(variable: str, what: str) -> Path:
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PantsProject]:
     solo5 = os.environ.get("UNIKERNEL_TEST_SOLO5")
     path = f"{os.environ['PATH']}:{solo5}/bin" if solo5 else os.environ["PATH"]
-    with PantsProject(tmp_path_factory.mktemp("repository"), environment={"PATH": path}) as project:
+    with PantsProject(
+        tmp_path_factory.mktemp("repository"), configuration=plugin_configuration(PYTHON_BACKEND), environment={"PATH": path}
+    ) as project:
         for name, content in (("hello.c", HELLO), ("http.c", HTTP), ("server.py", PYTHON), ("solo5.c", SOLO5)):
             project.write(f"app/{name}", content)
         yield project

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from pants_project import PantsProject, plugin_configuration
+from pants_project import PYTHON_BACKEND, PantsProject, plugin_configuration
 
 _RESOLVE = '\n[python.resolves]\nservices = "services.lock"\n'
 
@@ -13,7 +13,7 @@ _RESOLVE = '\n[python.resolves]\nservices = "services.lock"\n'
 def make_services_project(root: Path, cache: Path | None = None) -> PantsProject:
     """With `cache`, Pants has caches of its own there instead of the user's."""
     environment = {"XDG_CACHE_HOME": str(cache)} if cache is not None else {}
-    configuration = plugin_configuration(extra=_RESOLVE).replace(
+    configuration = plugin_configuration(PYTHON_BACKEND, extra=_RESOLVE).replace(
         "[python]\n", '[python]\nenable_resolves = true\ndefault_resolve = "services"\ninvalid_lockfile_behavior = "ignore"\n'
     )
     configuration = configuration.replace('root_patterns = ["/"]', 'root_patterns = ["/src/services"]')

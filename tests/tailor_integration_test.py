@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pants_project import PantsProject, plugin_configuration
+from pants_project import DOCKER_BACKEND, PYTHON_BACKEND, PantsProject, plugin_configuration
 
 _C = 'cc_sources(name="sources")\n'
 _MAIN = "int main(void) { return 0; }\n"
@@ -15,7 +15,7 @@ _MAIN = "int main(void) { return 0; }\n"
 
 @pytest.fixture
 def project(tmp_path: Path) -> Iterator[PantsProject]:
-    configuration = plugin_configuration().replace('"pants_unikernel"]', '"pants_unikernel", "pants.backend.docker"]')
+    configuration = plugin_configuration(PYTHON_BACKEND, DOCKER_BACKEND)
     with PantsProject(tmp_path / "repository", configuration=configuration) as project:
         project.write("python/main.py", 'print("hello")\n')
         project.write("python/BUILD", 'python_sources(name="sources")\npex_binary(name="job", entry_point="main.py")\n')

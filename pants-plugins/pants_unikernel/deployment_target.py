@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from pants.core.goals.package import OutputPathField
 from pants.engine.addresses import Address
 from pants.engine.target import (
     COMMON_TARGET_FIELDS,
@@ -19,6 +18,7 @@ from pants.util.docutil import bin_name
 from pants.util.strutil import help_text
 
 from pants_unikernel.address_fields import ImageAddressField
+from pants_unikernel.package_types import PackagedOutputPathField
 
 
 class DeploymentDependenciesField(Dependencies):
@@ -100,7 +100,7 @@ class DeploymentRegistryField(StringField):
     )
 
 
-class DeploymentOutputPathField(OutputPathField):
+class DeploymentOutputPathField(PackagedOutputPathField):
     help = help_text(
         f"""
         The directory that the manifests are written to. Without it: the path to the BUILD file, then the target name.

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pants.core.goals.deploy import DeployFieldSet
-from pants.core.goals.package import PackageFieldSet
 from pants.engine.fs import Digest
 from pants.engine.target import Target
 
@@ -20,10 +19,11 @@ from pants_unikernel.deployment_target import (
     DeploymentRuntimeClassField,
     DeploymentServiceAccountField,
 )
+from pants_unikernel.package_types import OwnPackageFieldSet
 
 
 @dataclass(frozen=True)
-class UnikernelDeploymentFieldSet(PackageFieldSet, DeployFieldSet):
+class UnikernelDeploymentFieldSet(OwnPackageFieldSet, DeployFieldSet):
     required_fields = (DeploymentImageField,)
 
     image: DeploymentImageField

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pants.core.goals.package import PackageFieldSet
 from pants.core.goals.run import RunFieldSet, RunInSandboxBehavior
 from pants.engine.addresses import Address
 from pants.engine.collection import Collection
+from pants.engine.environment import EnvironmentName
 from pants.engine.fs import Digest
+from pants.engine.process import Process
+from pants.engine.unions import union
 from pants.util.frozendict import FrozenDict
 
+from pants_unikernel.package_types import OwnPackageFieldSet
 from pants_unikernel.target_types import (
     UnikernelImageAddressField,
     UnikernelImageAppField,
@@ -46,7 +49,7 @@ from unikernel.signing.provenance import Artifact
 
 
 @dataclass(frozen=True)
-class UnikernelImageFieldSet(PackageFieldSet, RunFieldSet):
+class UnikernelImageFieldSet(OwnPackageFieldSet, RunFieldSet):
     required_fields = (UnikernelImageAppField,)
     run_in_sandbox_behavior = RunInSandboxBehavior.NOT_SUPPORTED
     # Not of that protocol: what is waited for is gdb.
@@ -98,10 +101,13 @@ class RootfsLayer:
 
 @dataclass(frozen=True)
 class DebugInputs:
-    """What a debug file is made of: the toolkit's words, and inputs of its process."""
+    """What a debug file is made of: the toolkit's words, and inputs of its process, by the directories that they are in; "" is its own.
+
+    They are not put together yet: most images need no debug file.
+    """
 
     arguments: tuple[str, ...]
-    digest: Digest
+    inputs: tuple[tuple[str, Digest], ...]
     immutable_inputs: FrozenDict[str, Digest] = FrozenDict()
     environment: FrozenDict[str, str] = FrozenDict()
 
@@ -178,8 +184,15 @@ class LinuxParts:
     components: tuple[Component, ...]
 
 
+# Pants solves its graph of rules at each start, and has all that can be reached in it once for each set of what is in scope: those of a
+# goal would be a tenth more of the whole. What is asked for as a union has only what the union names, whoever asks.
+@union(in_scope_types=[EnvironmentName])
+class ServiceRequestBase:
+    pass
+
+
 @dataclass(frozen=True)
-class ServiceRequest:
+class ServiceRequest(ServiceRequestBase):
     """For what a service, which is packaged, asks of its operating system. `executable` names the program in an archive."""
 
     address: Address
@@ -197,6 +210,24 @@ class Service:
     program: Program | None
     problem: str = ""
     is_packaged: bool = True
+
+
+@union(in_scope_types=[EnvironmentName])
+class VerificationRequestBase:
+    """As ServiceRequestBase."""
+
+
+@dataclass(frozen=True)
+class VerificationRequest(VerificationRequestBase):
+    """For `unikernel verify` with these arguments; `keys` has the public keys among them that are no files."""
+
+    arguments: tuple[str, ...]
+    keys: Digest
+
+
+@dataclass(frozen=True)
+class Verification:
+    process: Process
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from pants.engine.unions import UnionRule
 from pants_unikernel import dependency_inference, deployment_target, image_test_target, library_os_target
 from pants_unikernel.cc import register as cc
 from pants_unikernel.goals import (
+    package,
     package_deployment,
     package_image,
     publish_image,
@@ -39,6 +40,7 @@ def rules() -> Iterable[Rule | UnionRule]:
     return (
         *cc.rules(),
         *dependency_inference.rules(),
+        *package.rules(),
         *package_deployment.rules(),
         *package_image.rules(),
         *publish_image.rules(),

@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from typing import Any
 
 from pants.backend.docker.registries import ALL_DEFAULT_REGISTRIES
-from pants.core.goals.package import OutputPathField
 from pants.engine.addresses import Address
 from pants.engine.target import (
     COMMON_TARGET_FIELDS,
@@ -29,6 +28,7 @@ from pants.util.frozendict import FrozenDict
 from pants.util.strutil import help_text
 
 from pants_unikernel.address_fields import AddressesFieldMixin, AddressField
+from pants_unikernel.package_types import PackagedOutputPathField
 from unikernel.hypervisors import HYPERVISORS
 from unikernel.image.spec import NETWORK_MODES, Network, Port, parse_size
 from unikernel.linux.configuration import parse_option
@@ -498,7 +498,7 @@ class UnikernelImageSkipPushField(BoolField):
     help = f"If true, `{bin_name()} publish` pushes nothing of this image."
 
 
-class UnikernelImageOutputPathField(OutputPathField):
+class UnikernelImageOutputPathField(PackagedOutputPathField):
     help = help_text(
         f"""
         Where the image is written, with `.json` instead of the ending for its manifest.

@@ -36,6 +36,7 @@ from pants_unikernel.cc.compile import compile_objects
 from pants_unikernel.cc.link import LinkOptions, link_binary
 from pants_unikernel.cc.package_binary import CCBinaryFieldSet
 from pants_unikernel.cc.toolchain import HostCCToolchain
+from pants_unikernel.package_types import AnyPackageFieldSet
 
 PROJECT = {
     "app/BUILD": dedent(
@@ -119,7 +120,7 @@ def make_rule_runner(options: Iterable[str] = ()) -> RuleRunner:
             *run.rules(),
             *source_files.rules(),
             *system_binaries.rules(),
-            QueryRule(BuiltPackage, [CCBinaryFieldSet]),
+            QueryRule(BuiltPackage, [AnyPackageFieldSet]),
             QueryRule(BuiltPackage, [ArchiveFieldSet]),
             QueryRule(Dependents, [DependentsRequest]),
             QueryRule(HostCCToolchain, []),
@@ -140,7 +141,7 @@ def rule_runner() -> RuleRunner:
 
 
 def build(
-    rule_runner: RuleRunner, name: str = "bin", directory: str = "app", field_set: type[FieldSet] = CCBinaryFieldSet
+    rule_runner: RuleRunner, name: str = "bin", directory: str = "app", field_set: type[FieldSet] = AnyPackageFieldSet
 ) -> FileContent:
     target = rule_runner.get_target(Address(directory, target_name=name))
     built = rule_runner.request(BuiltPackage, [field_set.create(target)])

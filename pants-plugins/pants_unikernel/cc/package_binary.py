@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pants.core.goals.package import BuiltPackage, BuiltPackageArtifact, PackageFieldSet
+from pants.core.goals.package import BuiltPackage, BuiltPackageArtifact
 from pants.core.goals.run import RunFieldSet, RunInSandboxBehavior
 from pants.core.util_rules.environments import EnvironmentField
 from pants.engine.rules import Rule, collect_rules, rule
@@ -29,6 +29,7 @@ from pants_unikernel.cc.target_types import (
     LinkMode,
 )
 from pants_unikernel.cc.toolchain import HostCCToolchain
+from pants_unikernel.package_types import OwnPackage, OwnPackageFieldSet
 
 
 class NoTranslationUnitsError(Exception):
@@ -36,7 +37,7 @@ class NoTranslationUnitsError(Exception):
 
 
 @dataclass(frozen=True)
-class CCBinaryFieldSet(PackageFieldSet, RunFieldSet):
+class CCBinaryFieldSet(OwnPackageFieldSet, RunFieldSet):
     required_fields = (CCBinaryDependenciesField, CCBinaryLinkField)
     run_in_sandbox_behavior = RunInSandboxBehavior.RUN_REQUEST_HERMETIC
 
@@ -68,7 +69,7 @@ class CCBinaryFieldSet(PackageFieldSet, RunFieldSet):
 
 
 @rule(desc="Build a C or C++ binary", level=LogLevel.DEBUG)
-async def package_cc_binary(field_set: CCBinaryFieldSet, host: HostCCToolchain) -> BuiltPackage:
+async def package_cc_binary(field_set: CCBinaryFieldSet, host: HostCCToolchain) -> OwnPackage:
     address = str(field_set.address)
     transitive = await engine.transitive_targets([field_set.address])
     toolchain = host.toolchain.for_link_mode(LinkMode(field_set.link.value))
@@ -87,8 +88,8 @@ async def package_cc_binary(field_set: CCBinaryFieldSet, host: HostCCToolchain) 
         needed_by=address,
         input_digest=data.snapshot.digest,
     )
-    return BuiltPackage(binary.digest, (BuiltPackageArtifact(binary.path),))
+    return OwnPackage(BuiltPackage(binary.digest, (BuiltPackageArtifact(binary.path),)))
 
 
 def rules() -> Iterable[Rule | UnionRule]:
-    return (*collect_rules(), UnionRule(PackageFieldSet, CCBinaryFieldSet))
+    return (*collect_rules(), UnionRule(OwnPackageFieldSet, CCBinaryFieldSet))

@@ -11,6 +11,7 @@ from pants.engine.unions import UnionRule
 
 from pants_unikernel.cc import package_binary, run_binary, toolchain
 from pants_unikernel.cc.target_types import CCBinaryTarget
+from pants_unikernel.goals import package
 
 
 def target_types() -> Iterable[type[Target]]:
@@ -18,4 +19,4 @@ def target_types() -> Iterable[type[Target]]:
 
 
 def rules() -> Iterable[Rule | UnionRule]:
-    return (*cc_register.rules(), *toolchain.rules(), *package_binary.rules(), *run_binary.rules())
+    return (*cc_register.rules(), *toolchain.rules(), *package.rules(), *package_binary.rules(), *run_binary.rules())

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from enum import Enum
 
-from pants.core.goals.package import OutputPathField
 from pants.core.goals.run import RestartableField
 from pants.core.util_rules.environments import EnvironmentField
 from pants.engine.target import COMMON_TARGET_FIELDS, Dependencies, StringField, StringSequenceField, Target
 from pants.util.strutil import help_text
+
+from pants_unikernel.package_types import PackagedOutputPathField
 
 
 class LinkMode(Enum):
@@ -133,7 +134,7 @@ class CCBinaryLibrariesField(StringSequenceField):
     )
 
 
-class CCBinaryOutputPathField(OutputPathField):
+class CCBinaryOutputPathField(PackagedOutputPathField):
     pass
 
 

@@ -162,19 +162,27 @@ def _first_driver(found: Sequence[BinaryPaths], *, language: str, option: str, s
     )
 
 
+async def find_python(search_path: Iterable[str], minimum: tuple[int, int]) -> str | None:
+    """The path of an interpreter for scripts of our own: the system's, if it is new enough. It is the same then with and without somebody's
+    virtual environment on $PATH, and the launchers there, which may take a second, are not tried.
+    """
+    test = BinaryPathTest(["-c", f"import sys; sys.exit(sys.version_info < {minimum})"], fingerprint_stdout=False)
+    for searched in (SEARCH_PATHS, tuple(search_path)):
+        (found,) = await engine.find_binaries([BinaryPathRequest(binary_name="python3", search_path=searched, test=test)])
+        if found.first_path is not None:
+            return found.first_path.path
+    return None
+
+
 async def host_probe(search_path: Iterable[str], cache_scope: ProcessCacheScope) -> HostProbe:
     """The fingerprint script with an interpreter of the host."""
-    request = BinaryPathRequest(
-        binary_name="python3",
-        search_path=(*search_path, *SEARCH_PATHS),
-        test=BinaryPathTest(["-c", "import sys; sys.exit(sys.version_info < (3, 7))"]),
-    )
-    (python,) = await engine.find_binaries([request])
-    if python.first_path is None:
+    search_path = tuple(search_path)
+    python = await find_python(search_path, (3, 7))
+    if python is None:
         raise CompilerNotFoundError(
             softwrap(
                 f"""
-                There is no `python3` (3.7 or newer) in {", ".join(request.search_path)}. Pants needs one to tell a C
+                There is no `python3` (3.7 or newer) in {", ".join((*search_path, *SEARCH_PATHS))}. Pants needs one to tell a C
                 toolchain from its next version: install it (for example: `apt-get install python3-minimal`).
                 """
             )
@@ -183,7 +191,7 @@ async def host_probe(search_path: Iterable[str], cache_scope: ProcessCacheScope)
     if script is None:
         raise FileNotFoundError(f"pants_unikernel/cc/{_FINGERPRINT_SCRIPT} is missing from the installed plugin.")
     digest = await engine.create_digest([FileContent(_FINGERPRINT_SCRIPT, script)])
-    return HostProbe((python.first_path.path, "-I", "-S", "-B", _FINGERPRINT_SCRIPT), digest, cache_scope)
+    return HostProbe((python, "-I", "-S", "-B", _FINGERPRINT_SCRIPT), digest, cache_scope)
 
 
 async def probe_host(probe: HostProbe, arguments: Iterable[str], *, search_path: Iterable[str], description: str) -> str:

@@ -1,9 +1,10 @@
-"""Prints a fingerprint of a host C toolchain, or of host libraries. Runs in a sandbox on the host's Python (3.7+).
+"""Prints a fingerprint of a host C toolchain, or of host libraries, or finds programs. Runs in a sandbox on the host's Python (3.7+).
 
     toolchain_fingerprint.py toolchain c=/usr/bin/gcc c++=/usr/bin/g++
     toolchain_fingerprint.py libraries /usr/bin/gcc -L/opt/lib -lz -lm
     toolchain_fingerprint.py linked /usr/bin/riscv64-unknown-elf-gcc --specs=picolibc.specs ...
     toolchain_fingerprint.py files /usr/bin/mkfs
+    toolchain_fingerprint.py programs make ld
 
 A host compiler reads far more than its own executable: other programs (assembler, linker), start files, the C library,
 headers. None of these is an input of a sandboxed process, so all of them are named by the fingerprint, which is one.
@@ -12,6 +13,7 @@ headers. None of these is an input of a sandboxed process, so all of them are na
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import subprocess
@@ -33,6 +35,22 @@ def output_of(*argv: str) -> str | None:
 def content_hash(path: str) -> str:
     with open(path, "rb") as file:
         return hashlib.sha256(file.read()).hexdigest()
+
+
+def find_programs(names: Iterable[str]) -> dict[str, dict[str, str]]:
+    """The first of each name on $PATH that says its version: where it is, and the SHA-256 of what it says."""
+    found = {}
+    for name in names:
+        for directory in os.get_exec_path():
+            path = os.path.join(directory, name)
+            if os.path.isfile(path) and os.access(path, os.X_OK):
+                process = subprocess.run(
+                    [path, "--version"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+                )
+                if process.returncode == 0:
+                    found[name] = {"path": path, "version": hashlib.sha256(process.stdout).hexdigest()}
+                    break
+    return found
 
 
 def programs(driver: str) -> Iterator[tuple[str, str | None]]:
@@ -121,6 +139,9 @@ def toolchain(drivers: Iterable[str]) -> Iterator[tuple[str, str | None]]:
 
 def main(command: str, *arguments: str) -> None:
     items: Iterable[tuple[str, str | None]]
+    if command == "programs":
+        print(json.dumps(find_programs(arguments)))
+        return
     if command == "libraries":
         items = libraries(arguments[0], arguments[1:])
     elif command == "linked":

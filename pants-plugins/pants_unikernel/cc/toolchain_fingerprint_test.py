@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -90,6 +92,27 @@ def test_libraries(tmp_path: Path, driver: Path) -> None:
     before = current(f"-L{elsewhere}", "-lfoo")
     (elsewhere / "libfoo.a").write_text("3")
     assert current(f"-L{elsewhere}", "-lfoo") != before
+
+
+def test_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def program(directory: str, name: str, text: str, mode: int = 0o755) -> str:
+        path = tmp_path / directory / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"#!/bin/sh\n{text}\n")
+        path.chmod(mode)
+        return str(path)
+
+    program("first", "tool", "exit 1")
+    program("first", "other", "echo 0", 0o644)
+    tool = program("second", "tool", "echo 1.0; echo warning >&2")
+    other = program("second", "other", "echo 2.0")
+    program("third", "tool", "echo 3.0")
+    (tmp_path / "first/dir").mkdir()
+    monkeypatch.setenv("PATH", os.pathsep.join(str(tmp_path / name) for name in ("first", "nowhere", "second", "third")))
+    found = toolchain_fingerprint.find_programs(["other", "tool", "dir", "missing"])
+    assert {name: item["path"] for name, item in found.items()} == {"tool": tool, "other": other}
+    assert found["tool"]["version"] == hashlib.sha256(b"1.0\n").hexdigest()
+    assert json.loads(fingerprint(tmp_path, "programs", "tool", "missing")) == {"tool": found["tool"]}
 
 
 def test_unknown_command(tmp_path: Path) -> None:

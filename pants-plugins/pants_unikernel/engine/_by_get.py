@@ -69,12 +69,19 @@ from pants_unikernel.image_types import (
     RootfsLayer,
     Service,
     ServiceRequest,
+    ServiceRequestBase,
+    Verification,
+    VerificationRequest,
+    VerificationRequestBase,
 )
+from pants_unikernel.package_types import OwnPackage, OwnPackageFieldSet
 from unikernel.rootfs.layer import LayerIndex
 
 tell_create_digests_apart()
 _write_dist.write_only_what_changed()
 
+# Of the addresses that are looked up: where a target names another, its address has been looked for already.
+_ORIGIN = "the specs"
 # Its name says that it may change: only here.
 uncacheable_rule = _uncacheable_rule
 
@@ -108,6 +115,11 @@ async def file_content(digest: Digest, path: str) -> bytes:
     subset = await Get(Digest, DigestSubset(digest, PathGlobs([path])))
     (file,) = await Get(DigestContents, Digest, subset)
     return file.content
+
+
+async def file_contents(digest: Digest, paths: Iterable[str]) -> dict[str, bytes]:
+    """Those of some files of a digest, by path: the others, which may be large, are not read."""
+    return {file.path: file.content for file in await Get(DigestContents, Digest, await part_of(digest, paths))}
 
 
 async def part_of(digest: Digest, paths: Iterable[str]) -> Digest:
@@ -222,7 +234,11 @@ async def build_deployment(field_set: UnikernelDeploymentFieldSet) -> BuiltDeplo
 
 
 async def analyse_services(requests: Iterable[ServiceRequest]) -> tuple[Service, ...]:
-    return await MultiGet(Get(Service, ServiceRequest, request) for request in requests)
+    return await MultiGet(Get(Service, ServiceRequestBase, request) for request in requests)
+
+
+async def prepare_verification(request: VerificationRequest) -> Verification:
+    return await Get(Verification, VerificationRequestBase, request)
 
 
 # --- targets ------------------------------------------------------------------------------------------------------
@@ -237,7 +253,7 @@ async def find_targets(inputs: UnparsedAddressInputs) -> Targets:
 
 
 async def find_target(address: Address) -> Target:
-    return (await Get(WrappedTarget, WrappedTargetRequest(address, description_of_origin="the specs"))).target
+    return (await Get(WrappedTarget, WrappedTargetRequest(address, _ORIGIN))).target
 
 
 async def targets_of_specs(specs: Specs) -> FilteredTargets:
@@ -262,6 +278,19 @@ async def packageable_field_sets(targets: Iterable[Target]) -> FieldSetsPerTarge
 
 async def package_all(field_sets: Iterable[PackageFieldSet]) -> tuple[BuiltPackage, ...]:
     return await MultiGet(Get(BuiltPackage, EnvironmentAwarePackageRequest(field_set)) for field_set in field_sets)
+
+
+async def package_all_of(addresses: Iterable[Address]) -> tuple[BuiltPackage, ...]:
+    """Of targets that are packaged, as `pants package` does it."""
+    targets = await MultiGet(Get(WrappedTarget, WrappedTargetRequest(address, _ORIGIN)) for address in addresses)
+    field_sets = await packageable_field_sets(wrapped.target for wrapped in targets)
+    return await package_all(field_sets.field_sets)
+
+
+async def package_own(target: Target) -> BuiltPackage:
+    found = await Get(FieldSetsPerTarget, FieldSetsPerTargetRequest(OwnPackageFieldSet, [target]))
+    (field_set,) = found.field_sets
+    return (await Get(OwnPackage, OwnPackageFieldSet, field_set)).built
 
 
 async def hydrate_sources(request: HydrateSourcesRequest) -> HydratedSources:

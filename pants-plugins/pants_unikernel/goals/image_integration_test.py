@@ -20,11 +20,13 @@ from pants.engine.addresses import Address
 from pants.engine.fs import Digest, DigestContents
 from pants.engine.internals.scheduler import ExecutionError
 from pants.engine.rules import QueryRule
+from pants.engine.target import Target
 from pants.testutil.rule_runner import RuleRunner
 
 from pants_unikernel import register
 from pants_unikernel.goals.package_image import BuiltUnikernelImage
 from pants_unikernel.image_types import UnikernelImageFieldSet
+from pants_unikernel.package_types import AnyPackageFieldSet
 from unikernel.signing.files import paths_beside
 
 BUILD = """\
@@ -67,7 +69,7 @@ def rule_runner(tmp_path: Path) -> RuleRunner:
             *run.rules(),
             *source_files.rules(),
             *system_binaries.rules(),
-            QueryRule(BuiltPackage, [UnikernelImageFieldSet]),
+            QueryRule(BuiltPackage, [AnyPackageFieldSet]),
             QueryRule(RunRequest, [UnikernelImageFieldSet]),
         ],
         target_types=[ArchiveTarget, FileTarget, *cc_register.target_types(), *register.target_types()],
@@ -78,12 +80,12 @@ def rule_runner(tmp_path: Path) -> RuleRunner:
     return rule_runner
 
 
-def field_set(rule_runner: RuleRunner, name: str) -> UnikernelImageFieldSet:
-    return UnikernelImageFieldSet.create(rule_runner.get_target(Address("service", target_name=name)))
+def target(rule_runner: RuleRunner, name: str) -> Target:
+    return rule_runner.get_target(Address("service", target_name=name))
 
 
 def built(rule_runner: RuleRunner, name: str) -> BuiltPackage:
-    return rule_runner.request(BuiltPackage, [field_set(rule_runner, name)])
+    return rule_runner.request(BuiltPackage, [AnyPackageFieldSet.create(target(rule_runner, name))])
 
 
 def contents(rule_runner: RuleRunner, digest: Digest) -> dict[str, bytes]:
@@ -138,7 +140,7 @@ def test_a_debug_file_is_beside_an_image_that_does_not_know_of_it(rule_runner: R
     # The kernel's symbols, and the program's.
     assert b"x86_64_start_kernel\0" in debug_file and b"app/program\0" in debug_file
     assert b"x86_64_start_kernel\0" not in files["debugged.elf"]
-    asked = rule_runner.request(BuiltPackage, [field_set(rule_runner, "debugged")])
+    asked = rule_runner.request(BuiltPackage, [AnyPackageFieldSet.create(target(rule_runner, "debugged"))])
     build = BUILD.replace('formats=["elf", "debug"], ', "")
     assert build != BUILD
     rule_runner.write_files({"service/BUILD": build})
@@ -165,7 +167,7 @@ def test_two_files_that_end_up_at_one_place_are_an_error(rule_runner: RuleRunner
 
 
 def test_run_boots_the_packaged_image(rule_runner: RuleRunner) -> None:
-    request = rule_runner.request(RunRequest, [field_set(rule_runner, "image")])
+    request = rule_runner.request(RunRequest, [UnikernelImageFieldSet.create(target(rule_runner, "image"))])
     assert request.args[-1] == "--"
     assert "{chroot}/service/image.elf" in request.args
     assert "run" in request.args

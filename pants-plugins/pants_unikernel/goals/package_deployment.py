@@ -9,7 +9,7 @@ from typing import Any
 
 from pants.backend.docker.subsystems.docker_options import DockerOptions
 from pants.core.goals.deploy import DeployFieldSet, DeployProcess
-from pants.core.goals.package import BuiltPackage, BuiltPackageArtifact, PackageFieldSet
+from pants.core.goals.package import BuiltPackage, BuiltPackageArtifact
 from pants.engine.env_vars import EnvironmentVarsRequest
 from pants.engine.fs import FileContent
 from pants.engine.process import InteractiveProcess, Process
@@ -22,6 +22,7 @@ from pants_unikernel import engine
 from pants_unikernel.deployment_types import BuiltDeployment, UnikernelDeploymentFieldSet
 from pants_unikernel.goals.package_image import BuiltOciLayout, image_of, layouts_of
 from pants_unikernel.image_types import UnikernelImageFieldSet
+from pants_unikernel.package_types import OwnPackage, OwnPackageFieldSet
 from pants_unikernel.subsystems.toolkit import Toolkit, toolkit_process
 from pants_unikernel.target_types import default_hostname
 from pants_unikernel.util_rules.destinations import Destination, find_destinations, registry_address
@@ -105,7 +106,7 @@ async def build_deployment(field_set: UnikernelDeploymentFieldSet, docker: Docke
             f"{origin}: the `{image.formats.alias}` of {image.address} have neither oci nor container, one of which a cluster pulls: add it."
         )
     destination = await _destination(field_set, image, docker)
-    (package,) = await engine.package_all([image])
+    (package,) = await engine.package_all_of([image.address])
     workload = await _workload(field_set, package, destination)
     path = field_set.output_path.value_or_default(file_ending=None)
     process = await toolkit_process(
@@ -119,9 +120,9 @@ async def build_deployment(field_set: UnikernelDeploymentFieldSet, docker: Docke
 
 
 @rule(desc="Package a deployment", level=LogLevel.DEBUG)
-async def package_deployment(field_set: UnikernelDeploymentFieldSet) -> BuiltPackage:
+async def package_deployment(field_set: UnikernelDeploymentFieldSet) -> OwnPackage:
     built = await engine.build_deployment(field_set)
-    return BuiltPackage(built.digest, (BuiltPackageArtifact(built.path),))
+    return OwnPackage(BuiltPackage(built.digest, (BuiltPackageArtifact(built.path),)))
 
 
 @rule(desc="Apply the manifests of a deployment", level=LogLevel.DEBUG)
@@ -145,6 +146,6 @@ async def deploy(field_set: UnikernelDeploymentFieldSet) -> DeployProcess:
 def rules() -> Iterable[Rule | UnionRule]:
     return (
         *collect_rules(),
-        UnionRule(PackageFieldSet, UnikernelDeploymentFieldSet),
+        UnionRule(OwnPackageFieldSet, UnikernelDeploymentFieldSet),
         UnionRule(DeployFieldSet, UnikernelDeploymentFieldSet),
     )

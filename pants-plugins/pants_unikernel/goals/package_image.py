@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from pants.backend.docker.subsystems.docker_options import DockerOptions
-from pants.core.goals.package import BuiltPackage, BuiltPackageArtifact, PackageFieldSet
+from pants.core.goals.package import BuiltPackage, BuiltPackageArtifact
 from pants.engine.rules import Rule, collect_rules, rule
 from pants.engine.target import AllTargets
 from pants.engine.unions import UnionRule
@@ -17,6 +17,7 @@ from pants.util.logging import LogLevel
 from pants_unikernel import engine
 from pants_unikernel.dist_files import DistPath
 from pants_unikernel.image_types import BuiltImage, BuiltLayout, ContainerRequest, OciPackageRequest, UnikernelImageFieldSet
+from pants_unikernel.package_types import OwnPackage, OwnPackageFieldSet
 from pants_unikernel.subsystems.linux import UnikernelLinux
 from pants_unikernel.subsystems.toolkit import Toolkit
 from pants_unikernel.target_types import LAYOUT_FORMATS
@@ -145,7 +146,7 @@ async def package_unikernel_image(
     docker: DockerOptions,
     linux: UnikernelLinux,
     toolkit: Toolkit,
-) -> BuiltPackage:
+) -> OwnPackage:
     output_paths.check(field_set)
     if "container" in field_set.formats.value:
         await check_container(field_set, library_oses)
@@ -179,7 +180,7 @@ async def package_unikernel_image(
     beside += [BuiltPackageArtifact(path) for path in configs.paths]
     target = str(field_set.address)
     artifacts = [replace(item, relpath=DistPath(item.relpath, target)) for item in (artifact, *beside) if item.relpath]
-    return BuiltPackage(await engine.merge_digests(digests), tuple(artifacts))
+    return OwnPackage(BuiltPackage(await engine.merge_digests(digests), tuple(artifacts)))
 
 
 def rules() -> Iterable[Rule | UnionRule]:
@@ -195,5 +196,5 @@ def rules() -> Iterable[Rule | UnionRule]:
         *packed_image.rules(),
         *rootfs.rules(),
         *signing.rules(),
-        UnionRule(PackageFieldSet, UnikernelImageFieldSet),
+        UnionRule(OwnPackageFieldSet, UnikernelImageFieldSet),
     )

@@ -13,13 +13,14 @@ from pants.engine.env_vars import CompleteEnvironmentVars
 from pants.engine.fs import EMPTY_DIGEST
 from pants.engine.goal import Goal, GoalSubsystem
 from pants.engine.internals.session import SessionValues
-from pants.engine.rules import Rule, collect_rules, goal_rule
+from pants.engine.rules import Rule, collect_rules, goal_rule, rule
 from pants.engine.unions import UnionRule
 from pants.option.option_types import BoolOption, StrListOption, StrOption
+from pants.util.logging import LogLevel
 from pants.util.strutil import softwrap
 
 from pants_unikernel import engine
-from pants_unikernel.image_types import UnikernelImageFieldSet
+from pants_unikernel.image_types import UnikernelImageFieldSet, Verification, VerificationRequest, VerificationRequestBase
 from pants_unikernel.subsystems.signing import UnikernelSigning
 from pants_unikernel.subsystems.toolkit import Toolkit, toolkit_process
 from pants_unikernel.util_rules.failures import UnikernelBuildError
@@ -69,7 +70,6 @@ async def verify_images(
     specs: Specs,
     options: UnikernelVerifySubsystem,
     signing: UnikernelSigning,
-    toolkit: Toolkit,
     dist_dir: DistDir,
     build_root: BuildRoot,
     session_values: SessionValues,
@@ -100,22 +100,25 @@ async def verify_images(
     digest, trusted = EMPTY_DIGEST, [f"--key={user_path(path, root, environment)}" for path in options.keys]
     if not trusted:
         digest, trusted = await trust_in(*trusted_key(signing, root, environment))
-    process = await toolkit_process(
-        toolkit,
-        [
-            "verify",
-            *trusted,
-            *([f"--policy={user_path(options.policy, root, environment)}"] if options.policy else []),
-            *(["--allow-development-keys"] if options.allow_development_keys else []),
-            *(["--json"] if options.json else []),
-            *map(str, images),
-        ],
-        description="Verify unikernel images",
-        input_digest=digest,
+    arguments = (
+        *trusted,
+        *([f"--policy={user_path(options.policy, root, environment)}"] if options.policy else []),
+        *(["--allow-development-keys"] if options.allow_development_keys else []),
+        *(["--json"] if options.json else []),
+        *map(str, images),
     )
-    result = await engine.run_in_foreground(process)
+    verification = await engine.prepare_verification(VerificationRequest(arguments, digest))
+    result = await engine.run_in_foreground(verification.process)
     return UnikernelVerify(exit_code=result.exit_code)
 
 
+@rule(desc="Prepare to verify unikernel images", level=LogLevel.DEBUG)
+async def prepare_verification(request: VerificationRequest, toolkit: Toolkit) -> Verification:
+    description = "Verify unikernel images"
+    return Verification(
+        await toolkit_process(toolkit, ["verify", *request.arguments], description=description, input_digest=request.keys)
+    )
+
+
 def rules() -> Iterable[Rule | UnionRule]:
-    return collect_rules()
+    return (*collect_rules(), UnionRule(VerificationRequestBase, VerificationRequest))

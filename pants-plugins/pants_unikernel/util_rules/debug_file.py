@@ -40,20 +40,20 @@ async def rootfs_debug_inputs(
 ) -> DebugInputs:
     """Of an image with a root file system; `arguments` tell where its kernel's symbols are. Nothing of it takes time."""
     words = [*arguments, *(f"--layer={path}" for path in placed.paths)]
-    digests, immutable = [placed.digest], {**placed.immutable_inputs, **immutable_inputs}
+    inputs, immutable = [("", placed.digest)], {**placed.immutable_inputs, **immutable_inputs}
     if not app.docker_image:
         words += [f"--root={_ARTIFACTS}", *(f"--artifact={path}" for path in app.paths)]
-        digests.append(await engine.add_prefix(app.digest, _ARTIFACTS))
+        inputs.append((_ARTIFACTS, app.digest))
     if app.constraints is not None and any(layer.name == "python" for layer in layers):
         # It was captured for its layer: the same process.
         immutable[_RUNTIME] = (await capture_python_runtime(app.constraints, origin, toolkit)).digest
         words.append(f"--runtime={_RUNTIME}")
-    return DebugInputs(tuple(words), await engine.merge_digests(digests), FrozenDict(immutable), FrozenDict(environment))
+    return DebugInputs(tuple(words), tuple(inputs), FrozenDict(immutable), FrozenDict(environment))
 
 
-async def program_debug_inputs(program: Digest, path: str) -> DebugInputs:
+def program_debug_inputs(program: Digest, path: str) -> DebugInputs:
     """Of an image that is a program, which has its symbols as the file `path` of the digest."""
-    return DebugInputs((f"--symbols={os.path.join(_SYMBOLS, path)}",), await engine.add_prefix(program, _SYMBOLS))
+    return DebugInputs((f"--symbols={os.path.join(_SYMBOLS, path)}",), ((_SYMBOLS, program),))
 
 
 def _says_nothing(library_os: LibraryOs) -> bool:
@@ -83,11 +83,14 @@ async def debug_file_of(field_set: UnikernelImageFieldSet, image: BuiltImage, to
             "with."
         )
     path = debug_path(image.path)
+    parts = [await engine.part_of(image.digest, [image.path])]
+    for directory, part in inputs.inputs:
+        parts.append(await engine.add_prefix(part, directory) if directory else part)
     process = await toolkit_process(
         toolkit,
         ["debug-file", f"--image={image.path}", *inputs.arguments, f"--output={path}"],
         description=f"Write the debug file of {origin}",
-        input_digest=await engine.merge_digests([await engine.part_of(image.digest, [image.path]), inputs.digest]),
+        input_digest=await engine.merge_digests(parts),
         immutable_input_digests=inputs.immutable_inputs,
         env=inputs.environment,
         output_files=[path],

@@ -11,7 +11,7 @@ from pants.engine.unions import UnionRule
 from pants.util.logging import LogLevel
 
 from pants_unikernel import engine
-from pants_unikernel.image_types import BuiltImage, EmbeddedImageRequest, LinuxParts, RootfsLayer, UnikernelImageFieldSet
+from pants_unikernel.image_types import BuiltImage, EmbeddedImageRequest, LinuxParts, UnikernelImageFieldSet
 from pants_unikernel.subsystems.linux import UnikernelLinux
 from pants_unikernel.subsystems.toolkit import Toolkit, toolkit_process
 from pants_unikernel.util_rules import linux_kit
@@ -19,7 +19,7 @@ from pants_unikernel.util_rules.debug_file import rootfs_debug_inputs
 from pants_unikernel.util_rules.failures import UnikernelBuildError, errors_of, run_step, run_steps
 from pants_unikernel.util_rules.image import built_image, image_spec, spec_file
 from pants_unikernel.util_rules.linux_kit import INIT, KIT, linux_parts
-from pants_unikernel.util_rules.rootfs import package_app, place_layers, rootfs_layers
+from pants_unikernel.util_rules.rootfs import PlacedLayers, package_app, place_layers, rootfs_layers
 from pants_unikernel.util_rules.sbom import sbom_process
 from pants_unikernel.util_rules.toolchain import LinkToolchain
 from unikernel import __version__
@@ -56,13 +56,12 @@ async def _link_process(
     description: str,
     image: ImageSpec,
     path: str,
-    layers: list[RootfsLayer],
+    placed: PlacedLayers,
     parts: LinuxParts,
     toolkit: Toolkit,
     toolchain: LinkToolchain,
 ) -> Process:
     spec = spec_file(image)
-    placed = await place_layers(layers)
     return await toolkit_process(
         toolkit,
         [
@@ -105,7 +104,8 @@ async def build_embedded_image(
     parts = await linux_parts(options, origin)
     path = field_set.output_path.value_or_default(file_ending="elf")
     description = f"Link {origin} with its tests" if request.tests else f"Link {origin}"
-    link = await _link_process(description, spec, path, layers, parts, toolkit, link_toolchain)
+    placed = await place_layers(layers)
+    link = await _link_process(description, spec, path, placed, parts, toolkit, link_toolchain)
     if request.tests:
         return await built_image(path, [(await run_step(link, origin)).output_digest], [])
     inventory = Inventory(origin, [*listed_components(indexes), *parts.components], __version__)
@@ -115,7 +115,7 @@ async def build_embedded_image(
         [f"--kit={_KIT_INPUT}/{KIT}", *(f"--{name}={link_toolchain.paths[program]}" for name, program in _LINK_PROGRAMS)],
         app,
         layers,
-        await place_layers(layers),
+        placed,
         origin,
         toolkit,
         immutable_inputs={_KIT_INPUT: parts.kit},

@@ -251,7 +251,7 @@ async def build_linked_image(
     results = await run_steps([stamp, await sbom_process(inventory, path, toolkit)], origin)
     linked = await engine.file_digest(program.digest, program.path)
     inputs = [Artifact(f"app {app.name}", linked.fingerprint), *resolved.artifacts]
-    debug = await program_debug_inputs(program.digest, program.path)
+    debug = program_debug_inputs(program.digest, program.path)
     return await built_image(path, [result.output_digest for result in results], inputs, debug)
 
 

@@ -11,7 +11,7 @@ from pants.engine.unions import UnionRule
 from pants.util.logging import LogLevel
 
 from pants_unikernel import engine
-from pants_unikernel.image_types import Service, ServiceRequest, UnikernelImageFieldSet
+from pants_unikernel.image_types import Service, ServiceRequest, ServiceRequestBase, UnikernelImageFieldSet
 from pants_unikernel.subsystems.toolkit import Toolkit
 from pants_unikernel.util_rules.rootfs import (
     application_layers,
@@ -52,4 +52,4 @@ async def images_by_app(all_targets: AllTargets) -> dict[str, UnikernelImageFiel
 
 
 def rules() -> Iterable[Rule | UnionRule]:
-    return collect_rules()
+    return (*collect_rules(), UnionRule(ServiceRequestBase, ServiceRequest))

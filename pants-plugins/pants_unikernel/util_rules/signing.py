@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, Callable
 
 from pants.base.build_root import BuildRoot
-from pants.core.goals.package import PackageFieldSet
 from pants.core.util_rules.distdir import DistDir
 from pants.engine.env_vars import CompleteEnvironmentVars
 from pants.engine.fs import Digest, FileContent
@@ -30,6 +29,7 @@ from pants.version import VERSION as PANTS_VERSION
 
 from pants_unikernel import engine
 from pants_unikernel.image_types import BuiltImage, BuiltLayout
+from pants_unikernel.package_types import OwnPackageFieldSet
 from pants_unikernel.subsystems.signing import SigningMode, UnikernelSigning
 from pants_unikernel.util_rules.failures import UnikernelBuildError, errors_of
 from unikernel import __version__
@@ -233,11 +233,10 @@ class Statement:
         return {SBOM_TYPES[kind]: json.loads(sbom) for kind, sbom in self.sboms.items()}
 
 
-async def statement_of(field_set: PackageFieldSet, image: BuiltImage, signer: ImageSigner) -> Statement:
-    manifest = await engine.file_content(image.digest, manifest_path(image.path))
-    sboms = {}
-    for kind in SBOM_TYPES:
-        sboms[kind] = await engine.file_content(image.digest, sbom_path(image.path, kind))
+async def statement_of(field_set: OwnPackageFieldSet, image: BuiltImage, signer: ImageSigner) -> Statement:
+    sbom_paths = {kind: sbom_path(image.path, kind) for kind in SBOM_TYPES}
+    files = await engine.file_contents(image.digest, [manifest_path(image.path), *sbom_paths.values()])
+    manifest = files[manifest_path(image.path)]
     build = Build(
         target=str(field_set.address),
         fields=_written_fields(field_set),
@@ -246,10 +245,10 @@ async def statement_of(field_set: PackageFieldSet, image: BuiltImage, signer: Im
         versions={"pants": PANTS_VERSION, "pants-unikernel": __version__, "unikernel": __version__},
         development_key=signer.is_development,
     )
-    return Statement(build, manifest, sboms)
+    return Statement(build, manifest, {kind: files[path] for kind, path in sbom_paths.items()})
 
 
-async def sign(field_set: PackageFieldSet, image: BuiltImage, statement: Statement, signer: ImageSigner) -> Digest:
+async def sign(field_set: OwnPackageFieldSet, image: BuiltImage, statement: Statement, signer: ImageSigner) -> Digest:
     """What is beside the image to vouch for it."""
     assert signer.signer is not None
     # Only an Ed25519 key has to see all of it.
@@ -264,7 +263,7 @@ async def sign(field_set: PackageFieldSet, image: BuiltImage, statement: Stateme
 
 
 async def sign_layout(
-    field_set: PackageFieldSet,
+    field_set: OwnPackageFieldSet,
     layout: BuiltLayout,
     repositories: Sequence[str],
     predicates: Mapping[str, Mapping[str, Any]],
@@ -292,7 +291,7 @@ def container_predicates(statement: Statement) -> dict[str, Mapping[str, Any]]:
     return {PREDICATE_TYPE: provenance_predicate(statement.build)}
 
 
-def _written_fields(field_set: PackageFieldSet) -> dict[str, Any]:
+def _written_fields(field_set: OwnPackageFieldSet) -> dict[str, Any]:
     """The target's fields that say something, as JSON has them."""
     fields = (getattr(field_set, item.name) for item in dataclasses.fields(field_set))
     return {
