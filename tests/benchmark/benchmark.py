@@ -1,6 +1,6 @@
 """Measures what this project promises, and prints it as JSON: see docs/benchmark.md.
 
-    ./pants run tests/benchmark/benchmark.py -- [--runs N] [--output FILE] [--only build|containers|library_oses|scale|tests]
+    ./pants run tests/benchmark/benchmark.py -- [--runs N] [--output FILE] [--only build|containers|library_oses|scale|start|tests]
         [--unikraft KERNEL] [--nanos DIRECTORY] [--solo5 DIRECTORY] [--services N,N,...] [--scratch DIRECTORY] [--plot FILE]
 
 Everything is measured in one run on one machine: compare ratios, not seconds. It uses your Pants caches, on a copy of the sample
@@ -31,6 +31,7 @@ from benchmark.image_sizes import sizes
 from benchmark.image_tests import measure_many, measure_overhead
 from benchmark.library_oses import add_kernel_options, kernels_of, measure_library_oses, table
 from benchmark.pants_processes import daemon_seconds, watched_memory
+from benchmark.start import measure_start
 from machine import free_port
 from pants_project import PantsProject
 from sample_services import make_services_project
@@ -301,7 +302,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=7, help="how often each thing is measured; medians are printed")
     parser.add_argument("--output", type=Path, help="write the JSON there as well")
-    parts = ("build", "containers", "library_oses", "scale", "tests")
+    parts = ("build", "containers", "library_oses", "scale", "start", "tests")
     parser.add_argument("--only", choices=parts, help="measure only this part; by default all but scale, which takes hours")
     parser.add_argument("--services", default="1,10,100,1000", help="how many services the monorepos have, for scale")
     parser.add_argument("--scratch", type=Path, help="where they are made, for scale: tens of GB for a thousand")
@@ -313,6 +314,9 @@ def main() -> None:
         figures.update(measure_services(options.runs))
     if options.only in (None, "tests"):
         figures["tests"] = measure_tests(options.runs)
+    if options.only in (None, "start"):
+        with tempfile.TemporaryDirectory(prefix="unikernel-benchmark-") as scratch:
+            figures["start"] = measure_start(Path(scratch), options.runs)
     if options.only in (None, "library_oses"):
         figures["library_oses"] = measure_library_oses(kernels_of(options), options.runs)
     if options.only in (None, "containers"):

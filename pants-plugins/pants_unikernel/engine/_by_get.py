@@ -80,8 +80,8 @@ from unikernel.rootfs.layer import LayerIndex
 tell_create_digests_apart()
 _write_dist.write_only_what_changed()
 
-# Of the addresses that are looked up: where a target names another, its address has been looked for already.
-_ORIGIN = "the specs"
+# Of targets that are there: with Pants' own word for it, it is asked for what Pants has found already.
+_ORIGIN = "<infallible>"
 # Its name says that it may change: only here.
 uncacheable_rule = _uncacheable_rule
 
@@ -287,9 +287,7 @@ async def package_all_of(addresses: Iterable[Address]) -> tuple[BuiltPackage, ..
     return await package_all(field_sets.field_sets)
 
 
-async def package_own(target: Target) -> BuiltPackage:
-    found = await Get(FieldSetsPerTarget, FieldSetsPerTargetRequest(OwnPackageFieldSet, [target]))
-    (field_set,) = found.field_sets
+async def package_own(field_set: OwnPackageFieldSet) -> BuiltPackage:
     return (await Get(OwnPackage, OwnPackageFieldSet, field_set)).built
 
 

@@ -6,16 +6,18 @@ from collections.abc import Iterable
 
 from pants.core.goals.package import BuiltPackage, PackageFieldSet
 from pants.engine.rules import Rule, collect_rules, rule
-from pants.engine.unions import UnionRule
+from pants.engine.unions import UnionMembership, UnionRule
 
 from pants_unikernel import engine
-from pants_unikernel.package_types import AnyPackageFieldSet
+from pants_unikernel.package_types import AnyPackageFieldSet, OwnPackageFieldSet
 
 
 @rule
-async def package_target(field_set: AnyPackageFieldSet) -> BuiltPackage:
+async def package_target(field_set: AnyPackageFieldSet, union_membership: UnionMembership) -> BuiltPackage:
     target = await engine.find_target(field_set.address)
-    return await engine.package_own(target)
+    types: Iterable[type[OwnPackageFieldSet]] = union_membership.get(OwnPackageFieldSet)
+    (own,) = (type_ for type_ in types if type_.is_applicable(target))
+    return await engine.package_own(own.create(target))
 
 
 def rules() -> Iterable[Rule | UnionRule]:

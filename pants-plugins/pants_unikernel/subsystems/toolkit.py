@@ -13,7 +13,7 @@ from pants.backend.python.subsystems.python_tool_base import LockfileRules, Pyth
 from pants.backend.python.target_types import EntryPoint
 from pants.backend.python.util_rules import pex
 from pants.backend.python.util_rules.interpreter_constraints import InterpreterConstraints
-from pants.backend.python.util_rules.pex import PexRequest, VenvPex, VenvPexProcess
+from pants.backend.python.util_rules.pex import PexRequest, VenvPexProcess
 from pants.backend.python.util_rules.pex_requirements import EntireLockfile
 from pants.engine.fs import Digest, FileContent
 from pants.engine.process import Process, ProcessCacheScope
@@ -67,9 +67,11 @@ class UnikernelToolkit(PythonToolRequirementsBase):
 
 @dataclass(frozen=True)
 class Toolkit:
-    """The toolkit, installed with its requirements into a virtual environment that Pants manages."""
+    """The toolkit, installed with its requirements into a virtual environment that Pants manages. `process` runs its interpreter, without
+    arguments: what is common to all of its processes is asked for once.
+    """
 
-    venv_pex: VenvPex
+    process: Process
 
 
 def toolkit_sources(*patterns: str) -> list[FileContent]:
@@ -104,7 +106,10 @@ async def set_up_toolkit(subsystem: UnikernelToolkit) -> Toolkit:
     request = _on_own_interpreters(
         subsystem.to_pex_request(main=EntryPoint(_PACKAGE), sources=sources), subsystem.interpreter_constraints
     )
-    return Toolkit(await engine.build_venv_pex(request))
+    venv_pex = await engine.build_venv_pex(request)
+    process = await engine.venv_pex_process(VenvPexProcess(venv_pex, description="", extra_env={"LC_ALL": "C.UTF-8"}))
+    # The environment's own interpreter, not its `pex` launcher script: that one costs more than many of our steps.
+    return Toolkit(replace(process, argv=(venv_pex.python.argv0, "-I")))
 
 
 def _on_own_interpreters(request: PexRequest, constraints: InterpreterConstraints) -> PexRequest:
@@ -135,25 +140,18 @@ async def toolkit_process(
 
     Large inputs go to `immutable_input_digests`, which are not copied.
     """
-    process = await engine.venv_pex_process(
-        VenvPexProcess(
-            toolkit.venv_pex,
-            argv=argv,
-            description=description,
-            input_digest=input_digest,
-            extra_env={"LC_ALL": "C.UTF-8", **(env or {})},
-            output_files=output_files,
-            output_directories=output_directories,
-            append_only_caches=append_only_caches,
-            cache_scope=cache_scope,
-            level=level,
-        )
-    )
-    # The environment's own interpreter, not its `pex` launcher script: that one costs more than many of our steps.
-    return replace(
-        process,
-        argv=(toolkit.venv_pex.python.argv0, "-I", "-m", module, *process.argv[1:]),
-        immutable_input_digests=immutable_input_digests or {},
+    common = toolkit.process
+    return Process(
+        (*common.argv, "-m", module, *argv),
+        description=description,
+        input_digest=await engine.merge_digests([common.input_digest, input_digest]),
+        immutable_input_digests=immutable_input_digests,
+        env={**common.env, **(env or {})},
+        output_files=output_files,
+        output_directories=output_directories,
+        append_only_caches={**common.append_only_caches, **(append_only_caches or {})},
+        cache_scope=cache_scope,
+        level=level,
     )
 
 
