@@ -2,15 +2,39 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import psutil
 
 from pants_project import PantsProject
 
 _WATCH_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """Seconds. `cpu` is what the process used that was started, with those that it ran itself: see `daemon_seconds`."""
+
+    printed: str
+    wall: float
+    cpu: float
+
+
+def finish(process: subprocess.Popen[str], started: float) -> FinishedRun:
+    """Waits for a run of Pants, which has to succeed; `started` is by the monotonic clock."""
+    assert process.stdout is not None
+    printed = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode != 0:
+        raise SystemExit(printed)
+    return FinishedRun(printed, time.monotonic() - started, usage.ru_utime + usage.ru_stime)
 
 
 def daemon_seconds(project: PantsProject) -> float:

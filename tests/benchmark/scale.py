@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import statistics
@@ -17,7 +16,7 @@ from typing import Any, Callable
 import pygal.style
 
 from benchmark import markdown
-from benchmark.pants_processes import daemon_seconds, watched_memory
+from benchmark.pants_processes import daemon_seconds, finish, watched_memory
 from monorepo import Service, make_monorepo, shared_source
 from pants_project import PantsProject, completed_processes
 from pants_store import store_of, stored_bytes
@@ -42,17 +41,12 @@ class Run:
         before = daemon_seconds(project)
         start = time.monotonic()
         process = project.start("--pantsd" if daemon else "--no-pantsd", "package", _GOAL)
-        assert process.stdout is not None
         with watched_memory(process.pid, project) as memory:
-            printed = process.stdout.read()
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        self.wall = time.monotonic() - start
-        if process.returncode != 0:
-            raise SystemExit(printed)
-        self.cpu = usage.ru_utime + usage.ru_stime + daemon_seconds(project) - before
-        self.processes = len(completed_processes(printed))
-        self.kernels = len(_KERNEL.findall(printed))
+            finished = finish(process, start)
+        self.wall = finished.wall
+        self.cpu = finished.cpu + daemon_seconds(project) - before
+        self.processes = len(completed_processes(finished.printed))
+        self.kernels = len(_KERNEL.findall(finished.printed))
         self.stored = stored_bytes(store) - stored
         self.memory = memory.most
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import statistics
 import time
@@ -10,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmark.pants_processes import finish
 from pants_project import PYTHON_BACKEND, PantsProject, plugin_configuration
 
 # Of the graph's solution, logged once in a thousand. Pants solves a small one before, in which backends are looked up.
@@ -48,11 +48,5 @@ def _ratios(ours: Mapping[str, float], theirs: Mapping[str, float]) -> dict[str,
 
 def _list(project: PantsProject) -> tuple[float, float]:
     start = time.monotonic()
-    process = project.start(*_LIST)
-    assert process.stdout is not None
-    printed = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode != 0:
-        raise SystemExit(printed)
-    return time.monotonic() - start, usage.ru_utime + usage.ru_stime
+    finished = finish(project.start(*_LIST), start)
+    return finished.wall, finished.cpu
