@@ -12,7 +12,7 @@ from typing import Any
 from benchmark.pants_processes import finish
 from pants_project import PYTHON_BACKEND, PantsProject, plugin_configuration
 
-# Of the graph's solution, logged once in a thousand. Pants solves a small one before, in which backends are looked up.
+# Of the graph's solution, logged once in a thousand. Pants solves another one before, to look up plugins with.
 _STEPS = re.compile(r"rule_graph monomorphize: iteration (\d+):")
 # Without the plugin, nobody knows its options.
 _LIST = ("--no-pantsd", "--no-verify-config", "list", "::")

@@ -16,7 +16,7 @@ from pants_unikernel.cc.package_binary import CCBinaryFieldSet
 
 @rule(desc="Prepare to run a C or C++ binary", level=LogLevel.DEBUG)
 async def run_cc_binary(field_set: CCBinaryFieldSet) -> RunRequest:
-    (package,) = await engine.package_all_of([field_set.address])
+    package = await engine.package_target(field_set.address)
     path = field_set.output_path.value_or_default(file_ending=None)
     return RunRequest(digest=package.digest, args=(os.path.join("{chroot}", path),))
 

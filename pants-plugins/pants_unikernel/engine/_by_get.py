@@ -112,9 +112,8 @@ async def remove_prefix(digest: Digest, prefix: str) -> Digest:
 
 async def file_content(digest: Digest, path: str) -> bytes:
     """The content of one file of a digest."""
-    subset = await Get(Digest, DigestSubset(digest, PathGlobs([path])))
-    (file,) = await Get(DigestContents, Digest, subset)
-    return file.content
+    (content,) = (await file_contents(digest, [path])).values()
+    return content
 
 
 async def file_contents(digest: Digest, paths: Iterable[str]) -> dict[str, bytes]:
@@ -280,11 +279,11 @@ async def package_all(field_sets: Iterable[PackageFieldSet]) -> tuple[BuiltPacka
     return await MultiGet(Get(BuiltPackage, EnvironmentAwarePackageRequest(field_set)) for field_set in field_sets)
 
 
-async def package_all_of(addresses: Iterable[Address]) -> tuple[BuiltPackage, ...]:
-    """Of targets that are packaged, as `pants package` does it."""
-    targets = await MultiGet(Get(WrappedTarget, WrappedTargetRequest(address, _ORIGIN)) for address in addresses)
-    field_sets = await packageable_field_sets(wrapped.target for wrapped in targets)
-    return await package_all(field_sets.field_sets)
+async def package_target(address: Address) -> BuiltPackage:
+    """As `pants package` does it."""
+    field_sets = await packageable_field_sets([await find_target(address)])
+    (package,) = await package_all(field_sets.field_sets)
+    return package
 
 
 async def package_own(field_set: OwnPackageFieldSet) -> BuiltPackage:

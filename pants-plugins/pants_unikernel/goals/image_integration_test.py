@@ -140,7 +140,7 @@ def test_a_debug_file_is_beside_an_image_that_does_not_know_of_it(rule_runner: R
     # The kernel's symbols, and the program's.
     assert b"x86_64_start_kernel\0" in debug_file and b"app/program\0" in debug_file
     assert b"x86_64_start_kernel\0" not in files["debugged.elf"]
-    asked = rule_runner.request(BuiltPackage, [AnyPackageFieldSet.create(target(rule_runner, "debugged"))])
+    asked = built(rule_runner, "debugged")
     build = BUILD.replace('formats=["elf", "debug"], ', "")
     assert build != BUILD
     rule_runner.write_files({"service/BUILD": build})

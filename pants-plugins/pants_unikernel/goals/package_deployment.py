@@ -106,7 +106,7 @@ async def build_deployment(field_set: UnikernelDeploymentFieldSet, docker: Docke
             f"{origin}: the `{image.formats.alias}` of {image.address} have neither oci nor container, one of which a cluster pulls: add it."
         )
     destination = await _destination(field_set, image, docker)
-    (package,) = await engine.package_all_of([image.address])
+    package = await engine.package_target(image.address)
     workload = await _workload(field_set, package, destination)
     path = field_set.output_path.value_or_default(file_ending=None)
     process = await toolkit_process(

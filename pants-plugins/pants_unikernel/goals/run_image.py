@@ -33,7 +33,7 @@ async def _run_process(
     is_debugged: bool,
 ) -> Process:
     """With the image's debug file, which has the symbols that a debugger and the report of a crash show."""
-    (package,) = await engine.package_all_of([field_set.address])
+    package = await engine.package_target(field_set.address)
     image = image_of(package).relpath
     assert image is not None
     digests = [package.digest]
