@@ -2,6 +2,7 @@
 
     ./pants run tests/benchmark/benchmark.py -- [--runs N] [--output FILE] [--only build|containers|library_oses|scale|start|tests]
         [--unikraft KERNEL] [--nanos DIRECTORY] [--solo5 DIRECTORY] [--services N,N,...] [--scratch DIRECTORY] [--plot FILE]
+        [--resume]
 
 Everything is measured in one run on one machine: compare ratios, not seconds. It uses your Pants caches, on a copy of the sample
 services in a temporary directory.
@@ -307,6 +308,9 @@ def main() -> None:
     parser.add_argument("--services", default="1,10,100,1000", help="how many services the monorepos have, for scale")
     parser.add_argument("--scratch", type=Path, help="where they are made, for scale: tens of GB for a thousand")
     parser.add_argument("--plot", type=Path, help="write a plot of scale there, as SVG")
+    parser.add_argument(
+        "--resume", action="store_true", help="keep what --output has of scale, which is written as it comes, and go on"
+    )
     add_kernel_options(parser)
     options = parser.parse_args()
     figures: dict[str, Any] = {"machine": {"cpus": os.cpu_count(), "load": os.getloadavg()[0]}}
@@ -322,10 +326,12 @@ def main() -> None:
     if options.only in (None, "containers"):
         figures["containers"] = measure_containers(kernels_of(options), options.runs)
     if options.only == "scale":
-        measured: list[dict[str, Any]] = []
-        for item in scale.measure_scale([int(count) for count in options.services.split(",")], options.runs, options.scratch):
+        counts = [int(count) for count in options.services.split(",")]
+        measured = _measured_before(options.output) if options.resume else []
+        figures["scale"] = scale.document(measured)
+        for item in scale.measure_scale(counts, options.runs, options.scratch, known=tuple(measured)):
             measured.append(item)
-            figures["scale"] = {"measured": measured, "ratios": scale.ratios(measured)}
+            figures["scale"] = scale.document(measured)
             _write(figures, options.output)
         if options.plot:
             scale.plot(measured, options.plot)
@@ -334,6 +340,13 @@ def main() -> None:
         print(table(figures["library_oses"]), end="")
     if "scale" in figures:
         print(scale.tables(figures["scale"]["measured"]), end="")
+
+
+def _measured_before(path: Path | None) -> list[dict[str, Any]]:
+    """What an earlier run has measured of scale."""
+    if path is None:
+        raise SystemExit("--resume: name the file that it was written to by --output.")
+    return list(json.loads(path.read_bytes())["scale"]["measured"]) if path.exists() else []
 
 
 def _write(figures: Mapping[str, Any], path: Path | None) -> str:

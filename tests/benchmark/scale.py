@@ -61,13 +61,20 @@ class Run:
         }
 
 
-def measure_scale(counts: Sequence[int], runs: int, directory: Path | None = None) -> Iterator[dict[str, Any]]:
-    """For each number of services and each variant, what each kind of change costs. Everything is in a scratch directory (tens of GB for a
-    thousand services), or below `directory`. What is being measured goes to stderr: it takes hours.
+def measure_scale(
+    counts: Sequence[int], runs: int, directory: Path | None = None, *, known: Sequence[Mapping[str, Any]] = ()
+) -> Iterator[dict[str, Any]]:
+    """For each number of services and each variant, what each kind of change costs, but for what is `known` already. Everything is in a scratch
+    directory (tens of GB for a thousand services), or below `directory`. What is being measured goes to stderr: it takes hours.
     """
-    for count in counts:
-        for variant in VARIANTS:
-            yield {"services": count, "variant": variant, **_measure(count, variant, runs, directory)}
+    for count, variant in unknown(counts, known):
+        yield {"services": count, "variant": variant, **_measure(count, variant, runs, directory)}
+
+
+def unknown(counts: Sequence[int], known: Sequence[Mapping[str, Any]]) -> list[tuple[int, str]]:
+    """The numbers of services and the variants that are to be measured."""
+    cases = {(item["services"], item["variant"]) for item in known}
+    return [(count, variant) for count in counts for variant in VARIANTS if (count, variant) not in cases]
 
 
 def _measure(count: int, variant: str, runs: int, directory: Path | None) -> dict[str, Any]:
@@ -138,6 +145,10 @@ def _median(measure: Callable[[], Run], runs: int) -> dict[str, Any]:
 
 
 # --- for people ---------------------------------------------------------------------------------------------------
+
+
+def document(measured: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return {"measured": list(measured), "ratios": ratios(measured)}
 
 
 def ratios(measured: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

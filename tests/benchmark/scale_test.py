@@ -4,7 +4,7 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
 
-from benchmark.scale import plot, ratios, tables
+from benchmark.scale import plot, ratios, tables, unknown
 
 
 def _phase(seconds: float) -> dict[str, Any]:
@@ -43,6 +43,12 @@ def test_ratios_are_of_what_both_have() -> None:
 
 def test_what_has_not_been_measured_yet_is_left_out() -> None:
     assert ratios(_measured()[:1]) == []
+
+
+def test_what_has_been_measured_already_is_not_measured_again() -> None:
+    assert unknown([1, 10, 1000], _measured()) == [(10, "images"), (10, "applications")]
+    assert unknown([1000], _measured()[:3]) == [(1000, "applications")]
+    assert unknown([1], _measured()) == []
 
 
 def test_tables_have_a_column_for_each_number_of_services() -> None:
