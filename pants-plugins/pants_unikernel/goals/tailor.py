@@ -53,7 +53,8 @@ async def _that_can_work(applications: Sequence[Target], library_os_targets: Lib
     for target, service in zip(applications, services):
         objection = _objection(service, library_os)
         if objection:
-            logger.info(f"An image of {target.address} is not proposed: {objection}")
+            # Each run would say so: `unikernel-readiness` does when it is asked.
+            logger.debug(f"An image of {target.address} is not proposed: {objection}")
             continue
         if service.program is None:
             logger.info(f"An image of {target.address} is proposed unseen: {service.problem}")
