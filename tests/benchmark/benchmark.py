@@ -313,6 +313,8 @@ def main() -> None:
     )
     add_kernel_options(parser)
     options = parser.parse_args()
+    if options.resume and not (options.only == "scale" and options.output):
+        parser.error("--resume goes on with --only scale, from what --output names")
     figures: dict[str, Any] = {"machine": {"cpus": os.cpu_count(), "load": os.getloadavg()[0]}}
     if options.only in (None, "build"):
         figures.update(measure_services(options.runs))
@@ -342,10 +344,8 @@ def main() -> None:
         print(scale.tables(figures["scale"]["measured"]), end="")
 
 
-def _measured_before(path: Path | None) -> list[dict[str, Any]]:
+def _measured_before(path: Path) -> list[dict[str, Any]]:
     """What an earlier run has measured of scale."""
-    if path is None:
-        raise SystemExit("--resume: name the file that it was written to by --output.")
     return list(json.loads(path.read_bytes())["scale"]["measured"]) if path.exists() else []
 
 
