@@ -43,6 +43,8 @@ def test_an_image_is_proposed_beside_each_application_that_has_none_and_can_work
     status, printed = project.run("tailor", "--check", "::")
     assert status == 1 and "Would update python/BUILD" in printed, printed
     assert "old/BUILD" not in printed and "is not proposed" not in printed, printed
+    readiness = project.succeed("unikernel-readiness", "--library-os=linux", "old:app")
+    assert "old:app (cc_binary): cannot be looked at: old:app: app is compiled for i386 (32 bits)" in readiness
     project.succeed("tailor", "::")
     assert 'unikernel_image(\n    name="unikernel",\n    app=":job",\n)\n' in (project.root / "python/BUILD").read_text()
     assert 'unikernel_image(\n    name="unikernel",\n    app=":server",\n)\n' in (project.root / "docker/BUILD").read_text()

@@ -53,7 +53,7 @@ async def _that_can_work(applications: Sequence[Target], library_os_targets: Lib
     for target, service in zip(applications, services):
         objection = _objection(service, library_os)
         if objection:
-            # Each run would say so: `unikernel-readiness` does when it is asked.
+            # No news at each run: `unikernel-readiness` says so when it is asked.
             logger.debug(f"An image of {target.address} is not proposed: {objection}")
             continue
         if service.program is None:
