@@ -100,6 +100,11 @@ def test_program_that_is_none(project: PantsProject) -> None:
     expect_error(project, "text", build, "text:unikernel", "neither an ELF program, nor a PEX, nor a script")
 
 
+def test_output_path_that_is_a_pattern(project: PantsProject) -> None:
+    build = image(app="//:program", output_path="x/[y].elf")
+    expect_error(project, "pattern", build, "pattern:unikernel", "takes '[' as a part of a pattern: set the `output_path` field to")
+
+
 def test_archive_without_executable(project: PantsProject) -> None:
     build = 'archive(name="app", packages=["//:program"], format="tar")\n' + image(app=":app")
     expect_error(project, "no-executable", build, "say by `executable` which one starts", "/program")

@@ -17,6 +17,7 @@ _BUILD = """\
 cc_sources(name="sources")
 cc_binary(name="program", dependencies=[":sources"])
 unikernel_image(name="unikernel", app=":program", network="none", library_os="picolibc", formats=["elf", "oci"])
+unikernel_image(name="odd", app=":program", network="none", library_os="picolibc", output_path="app/unikernel.!o d,d.elf")
 archive(name="archive", packages=[":unikernel"], format="tar")
 """
 _IMAGE, _LAYOUT, _PROGRAM = "app/unikernel.elf", "app/unikernel.oci", "app/program"
@@ -48,6 +49,7 @@ def written(project: PantsProject) -> Mapping[str, tuple[int, int]]:
 def test_what_is_there_is_left_alone(project: PantsProject, daemon: str) -> None:
     before, contents = written(project), project.digests("")
     assert set(files_of("app/unikernel")) <= set(before)
+    assert set(files_of("app/unikernel.!o d,d")) <= set(before)
     project.succeed(daemon, "package", "::")
     assert written(project) == before
     assert project.digests("") == contents

@@ -59,8 +59,10 @@ from pants_unikernel.engine._by_get import (
     uncacheable_rule,
     venv_pex_process,
 )
+from pants_unikernel.engine._remote_cache import PATIENCE_MILLIS
 
 __all__ = [
+    "PATIENCE_MILLIS",
     "add_prefix",
     "analyse_services",
     "build_container",

@@ -7,20 +7,31 @@ What others have there is written as ever.
 
 from __future__ import annotations
 
-import itertools
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar, Union
 
 from pants.base.build_environment import get_buildroot
-from pants.engine.fs import CreateDigest, Digest, DigestEntries, FileEntry, Workspace
+from pants.engine.fs import (
+    EMPTY_DIGEST,
+    CreateDigest,
+    Digest,
+    DigestEntries,
+    DigestSubset,
+    Directory,
+    FileEntry,
+    PathGlobs,
+    SymlinkEntry,
+    Workspace,
+)
 from pants.engine.internals.scheduler import SchedulerSession
 from pants.engine.rules import QueryRule
 from pants.option.options_bootstrapper import OptionsBootstrapper
 
-from pants_unikernel.dist_files import DistFile, DistFiles, DistPath
+from pants_unikernel.dist_files import DistFile, DistFiles, DistPackage, DistPath, dist_state
 
 T = TypeVar("T")
 
@@ -51,60 +62,91 @@ def write_only_what_changed() -> None:
 
 
 def _write(scheduler: SchedulerSession, digest: Digest, path_prefix: str, clear_paths: Sequence[str]) -> None:
-    artifacts, others = _by_artifact(_ask(scheduler, DigestEntries, digest), clear_paths)
-    scheduler.write_digest(
-        _ask(scheduler, Digest, CreateDigest(others)),
-        path_prefix=path_prefix,
-        clear_paths=[path for path in clear_paths if path not in artifacts],
-    )
+    packages: dict[str, _Package] = {}
+    for path in clear_paths:
+        if isinstance(path, DistPath):
+            _, artifacts = packages.setdefault(path.package.target, (path.package, list(path.package.documents)))
+            artifacts.append(str(path))
+    ours = [path for _, artifacts in packages.values() for path in artifacts]
+    others = [path for path in clear_paths if not isinstance(path, DistPath)]
+    _write_others(scheduler, digest, path_prefix, ours, others)
     root = Path(get_buildroot())
-    dist = DistFiles(root / path_prefix, _work_directory(scheduler) / "unikernel" / "dist")
-    files = {artifact: [_file(entry) for entry in entries] for artifact, entries in artifacts.items()}
-    changed = [artifact for artifact in artifacts if not dist.is_written(artifact, files[artifact])]
+    dist = DistFiles(root / path_prefix, dist_state(_work_directory(scheduler)))
+    changed = [(package, artifacts) for package, artifacts in packages.values() if not dist.is_written(package, artifacts)]
     try:
-        for batch in _batches({artifact: artifacts[artifact] for artifact in changed}):
-            entries = CreateDigest(entry for artifact in batch for entry in artifacts[artifact])
-            with dist.staged({artifact: files[artifact] for artifact in batch}) as directory:
-                scheduler.write_digest(_ask(scheduler, Digest, entries), path_prefix=os.path.relpath(directory, root))
+        for batch in _batches(_contents(scheduler, changed)):
+            entries = {
+                (package.target, artifact): of_artifact
+                for package, content in batch
+                for artifact, of_artifact in content.items()
+                if not dist.has_written(package.target, artifact, _files(of_artifact))
+            }
+            with dist.staged({artifact: _files(of_artifact) for artifact, of_artifact in entries.items()}) as directory:
+                request = CreateDigest(entry for of_artifact in entries.values() for entry in of_artifact)
+                (staged,) = _ask(scheduler, Digest, [request])
+                scheduler.write_digest(staged, path_prefix=os.path.relpath(directory, root))
+            for package, content in batch:
+                dist.complete(package, content)
     finally:
         dist.save()
 
 
-def _by_artifact(entries: DigestEntries, clear_paths: Iterable[str]) -> tuple[dict[DistPath, list[FileEntry]], list[Any]]:
-    """The files of each `DistPath`, in their order; and all other entries. One that has anything but files is written like those."""
-    artifacts: dict[str, list[Any]] = {path: [] for path in clear_paths if isinstance(path, DistPath)}
-    others: list[Any] = []
-    for entry in entries:
-        path = entry.path
-        while path and path not in artifacts:
-            path = os.path.dirname(path)
-        artifacts.get(path, others).append(entry)
-    ours: dict[DistPath, list[FileEntry]] = {}
-    for artifact, found in artifacts.items():
-        if isinstance(artifact, DistPath) and found and all(isinstance(entry, FileEntry) for entry in found):
-            ours[artifact] = found
-        else:
-            others += found
-    return ours, others
+def _write_others(scheduler: SchedulerSession, digest: Digest, path_prefix: str, ours: Iterable[str], paths: Sequence[str]) -> None:
+    """What is at none of our paths, as ever."""
+    (others,) = _ask(scheduler, Digest, [DigestSubset(digest, PathGlobs(["**", *(f"!/{_escaped(path)}" for path in ours)]))])
+    if paths or others != EMPTY_DIGEST:
+        scheduler.write_digest(others, path_prefix=path_prefix, clear_paths=paths)
 
 
-def _batches(artifacts: Mapping[DistPath, Sequence[FileEntry]]) -> Iterator[list[DistPath]]:
+def _escaped(path: str) -> str:
+    """As a glob that matches this path only."""
+    return re.sub(r"([][*?{}\\!])", r"\\\1", path)
+
+
+# With its artifacts, which are one at least.
+_Package = tuple[DistPackage, list[str]]
+_Entry = Union[FileEntry, SymlinkEntry, Directory]
+# By artifact.
+_Content = dict[str, list[_Entry]]
+
+
+def _contents(scheduler: SchedulerSession, packages: Sequence[_Package]) -> Iterator[tuple[DistPackage, _Content]]:
+    """What is in each package's artifacts."""
+    digests = [package.digest for package, _ in packages]
+    for (package, artifacts), entries in zip(packages, _ask(scheduler, DigestEntries, digests) if digests else ()):
+        content: _Content = {artifact: [] for artifact in artifacts}
+        for entry in entries:
+            path = entry.path
+            while path and path not in content:
+                path = os.path.dirname(path)
+            if path:
+                content[path].append(entry)
+        yield package, content
+
+
+def _batches(contents: Iterable[tuple[DistPackage, _Content]]) -> Iterator[list[tuple[DistPackage, _Content]]]:
     """What is written together: a target's artifacts always are."""
-    batch: list[DistPath] = []
+    batch: list[tuple[DistPackage, _Content]] = []
     size = 0
-    for _, of_target in itertools.groupby(artifacts, key=lambda artifact: artifact.target):
+    for package, content in contents:
         if size >= _BATCH_BYTES:
             yield batch
             batch, size = [], 0
-        for artifact in of_target:
-            batch.append(artifact)
-            size += sum(entry.file_digest.serialized_bytes_length for entry in artifacts[artifact])
+        batch.append((package, content))
+        files = (entry for entries in content.values() for entry in entries if isinstance(entry, FileEntry))
+        size += sum(entry.file_digest.serialized_bytes_length for entry in files)
     if batch:
         yield batch
 
 
-def _file(entry: FileEntry) -> DistFile:
-    return DistFile(entry.path, entry.file_digest.fingerprint, entry.is_executable)
+def _files(entries: Sequence[_Entry]) -> list[DistFile]:
+    """None where there is anything else: what has no files is never found written."""
+    files = [
+        DistFile(entry.path, entry.file_digest.fingerprint, entry.is_executable)
+        for entry in entries
+        if isinstance(entry, FileEntry)
+    ]
+    return files if len(files) == len(entries) else []
 
 
 def _work_directory(scheduler: SchedulerSession) -> Path:
@@ -115,15 +157,14 @@ def _work_directory(scheduler: SchedulerSession) -> Path:
 # --- asking the engine where nothing can be awaited ---------------------------------------------------------------
 
 
-def _ask(scheduler: SchedulerSession, product: type[T], subject: object) -> T:
-    """As `await Get(product, subject)`. A goal's own thread cannot wait for the engine (it is one of those that do the work), another can: what
+def _ask(scheduler: SchedulerSession, product: type[T], subjects: Sequence[object]) -> Sequence[T]:
+    """As `await Get(product, subject)` for each. A goal's own thread cannot wait for the engine (it is one of those that do the work), another can: what
     listens to Pants' workunits asks like that (`StreamingWorkunitContext.snapshots_to_file_contents`). In a session beside the goal's: the
     end of a request takes its session's display down.
     """
     session = scheduler.isolated_shallow_clone("unikernel-dist")
     with ThreadPoolExecutor(max_workers=1) as thread:
-        (answer,) = thread.submit(session.product_request, product, [subject]).result()
-    return answer
+        return thread.submit(session.product_request, product, subjects).result()
 
 
 def rules() -> Iterable[QueryRule]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -15,7 +16,7 @@ from pants.util.frozendict import FrozenDict
 from pants.util.logging import LogLevel
 
 from pants_unikernel import engine
-from pants_unikernel.dist_files import DistPath
+from pants_unikernel.dist_files import DistPackage, DistPath
 from pants_unikernel.image_types import BuiltImage, BuiltLayout, ContainerRequest, OciPackageRequest, UnikernelImageFieldSet
 from pants_unikernel.package_types import OwnPackage, OwnPackageFieldSet
 from pants_unikernel.subsystems.linux import UnikernelLinux
@@ -41,8 +42,10 @@ from pants_unikernel.util_rules.image import build_image
 from pants_unikernel.util_rules.library_os import LibraryOsTargets
 from pants_unikernel.util_rules.signing import (
     ImageSigner,
+    basis_of,
     container_predicates,
     package_predicates,
+    previous_signatures,
     sign,
     sign_layout,
     statement_of,
@@ -51,6 +54,7 @@ from unikernel.hypervisors import HYPERVISORS
 from unikernel.oci.layout import Descriptor
 from unikernel.signing.files import paths_beside, signatures_path
 
+_GLOB = re.compile(r"[][*?{}\\]")
 # What is written beside an image, by its ending.
 _BESIDE = {
     *(".container", ".debug", ".json", ".kraftkit", ".oci"),
@@ -93,7 +97,16 @@ class DeclaredOutputPaths:
     addresses: FrozenDict[str, tuple[str, ...]]
 
     def check(self, field_set: UnikernelImageFieldSet) -> None:
-        """Raises UnikernelBuildError when another image is written to the same path, as with `parametrize`, or what is beside this one."""
+        """Raises UnikernelBuildError when another image is written to the same path, as with `parametrize`, or what is beside this one, and
+        for a path that no process can have as its output.
+        """
+        whole = field_set.output_path.value_or_default(file_ending="elf")
+        glob = _GLOB.search(whole)
+        if glob:
+            raise UnikernelBuildError(
+                f"{field_set.address}: its image would be written to {whole!r}, and Pants takes {glob[0]!r} as a part of a "
+                f"pattern: set the `{field_set.output_path.alias}` field to a path without any of * ? [ ] {{ }} \\."
+            )
         path = field_set.output_path.value
         if not path:
             return
@@ -159,16 +172,21 @@ async def package_unikernel_image(
     configs = await hypervisor_configs_of(field_set, image, library_oses, toolkit)
     lines = [_summary(image.size, image.sha256)]
     digests, is_signed = [image.digest, *(layout.digest for layout in layouts), configs.digest], signer.signer is not None
+    basis = basis_of(field_set, image, signer, toolkit) if is_signed else ""
     if is_signed:
-        statement = await statement_of(field_set, image, signer)
-        digests.append(await sign(field_set, image, statement, signer))
+        vouching = await previous_signatures(field_set, image, basis, signer)
+        if vouching is None or layouts:
+            statement = await statement_of(field_set, image, signer)
+        digests.append(await sign(field_set, image, statement, signer) if vouching is None else vouching)
         repositories = [destination.repository for destination in found]
         for layout in layouts:
             predicates = container_predicates(statement) if layout.format == "container" else package_predicates(statement, image)
             digests.append(await sign_layout(field_set, layout, repositories, predicates, signer))
         lines.append(f"  signed by {'the development key' if signer.is_development else 'the key'} {signer.fingerprint}")
+    documents = paths_beside(image.path, signed=is_signed)
+    lines.append(f"  beside it: {', '.join(os.path.basename(path) for path in documents)}")
     artifact = BuiltUnikernelImage(image.path, tuple(lines), sha256=image.sha256, size=image.size, key=signer.fingerprint)
-    beside = [BuiltPackageArtifact(path) for path in paths_beside(image.path, signed=is_signed)]
+    beside: list[BuiltPackageArtifact] = []
     for layout in layouts:
         signatures = signatures_path(layout.path) if is_signed else ""
         beside.append(BuiltOciLayout(layout.path, (f"  {layout.image.digest}",), layout.format, layout.image, signatures))
@@ -178,9 +196,9 @@ async def package_unikernel_image(
         digests.append(debug.digest)
         beside.append(BuiltPackageArtifact(debug.path, (_summary(debug.size, debug.sha256),)))
     beside += [BuiltPackageArtifact(path) for path in configs.paths]
-    target = str(field_set.address)
-    artifacts = [replace(item, relpath=DistPath(item.relpath, target)) for item in (artifact, *beside) if item.relpath]
-    return OwnPackage(BuiltPackage(await engine.merge_digests(digests), tuple(artifacts)))
+    package = DistPackage(str(field_set.address), await engine.merge_digests(digests), tuple(documents), basis)
+    artifacts = [replace(item, relpath=DistPath(item.relpath, package)) for item in (artifact, *beside) if item.relpath]
+    return OwnPackage(BuiltPackage(package.digest, tuple(artifacts)))
 
 
 def rules() -> Iterable[Rule | UnionRule]:

@@ -151,6 +151,8 @@ async def toolkit_process(
         output_directories=output_directories,
         append_only_caches={**common.append_only_caches, **(append_only_caches or {})},
         cache_scope=cache_scope,
+        # Set here already: to change it later is to make all of a process once more, of which there are thousands.
+        remote_cache_speculation_delay_millis=engine.PATIENCE_MILLIS,
         level=level,
     )
 

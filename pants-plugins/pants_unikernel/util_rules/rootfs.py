@@ -19,7 +19,7 @@ from pants.engine.env_vars import EnvironmentVarsRequest
 from pants.engine.fs import Digest, FileContent, FileEntry
 from pants.engine.process import ProcessCacheScope
 from pants.engine.rules import Rule, collect_rules, rule
-from pants.engine.target import HydrateSourcesRequest, SourcesField, Target
+from pants.engine.target import HydrateSourcesRequest, SourcesField, SpecialCasedDependencies, Target
 from pants.engine.unions import UnionRule
 from pants.util.logging import LogLevel
 
@@ -134,7 +134,9 @@ async def package_app_target(target: Target, owner: Address, field: str, python_
             f"{owner}: the `{field}` field names {target.address}, a `{target.alias}`, which is packaged without writing a file; "
             "name a target that writes a program, a PEX or an archive."
         )
-    closure = await engine.transitive_targets([target.address], include_special_cased_deps=True)
+    # By default, the closure that the application's own rules have asked for.
+    is_of_packages = any(isinstance(field, SpecialCasedDependencies) for field in target.field_values.values())
+    closure = await engine.transitive_targets([target.address], include_special_cased_deps=is_of_packages)
     constraints = InterpreterConstraints.create_from_targets(closure.closure, python_setup)
     return PackagedApp(target, package.digest, paths, constraints)
 

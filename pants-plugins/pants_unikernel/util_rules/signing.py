@@ -6,6 +6,7 @@ No process, digest or environment of the engine has a key in it: what is beside 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import logging
 import os
@@ -28,14 +29,16 @@ from pants.option.global_options import GlobalOptions
 from pants.version import VERSION as PANTS_VERSION
 
 from pants_unikernel import engine
+from pants_unikernel.dist_files import DistFiles, dist_state
 from pants_unikernel.image_types import BuiltImage, BuiltLayout
 from pants_unikernel.package_types import OwnPackageFieldSet
 from pants_unikernel.subsystems.signing import SigningMode, UnikernelSigning
+from pants_unikernel.subsystems.toolkit import Toolkit
 from pants_unikernel.util_rules.failures import UnikernelBuildError, errors_of
 from unikernel import __version__
 from unikernel.errors import UnikernelError
 from unikernel.signing.development_key import development_key_path, load_development_key
-from unikernel.signing.files import SBOM_TYPES, manifest_path, sbom_path, signatures_path
+from unikernel.signing.files import SBOM_TYPES, manifest_path, sbom_path, signature_paths, signatures_path
 from unikernel.signing.keys import Message, PasswordNeeded, PrivateKey, PublicKey, readable_by_others
 from unikernel.signing.oci_signatures import SignedImage, sign_in_registry
 from unikernel.signing.provenance import PREDICATE_TYPE, Artifact, Build, Source, provenance_predicate
@@ -47,6 +50,7 @@ logger = logging.getLogger(__name__)
 
 _SCOPE = "[unikernel-signing]"
 _KEY = "signing-key.pub"
+_VERSIONS = {"pants": PANTS_VERSION, "pants-unikernel": __version__, "unikernel": __version__}
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,8 @@ class ImageSigner:
     """What signs in this run. It is compared by what it writes: with the same key in the same state of the sources, nothing is signed
     again.
 
-    `signer` is None when nothing is to be signed. `previous` is where an earlier run wrote its packages.
+    `signer` is None when nothing is to be signed. `previous` is where an earlier run wrote its packages, and `written` what is remembered of
+    that.
     """
 
     fingerprint: str
@@ -62,6 +67,7 @@ class ImageSigner:
     is_development: bool
     source: Source | None
     previous: Path
+    written: DistFiles = field(compare=False, repr=False)
     signer: Signer | None = field(compare=False, repr=False)
 
     def previous_files(self, directory: str) -> Callable[[str], bytes | None]:
@@ -88,15 +94,16 @@ async def find_image_signer(
     root = build_root.pathlib_path
     environment = session_values[CompleteEnvironmentVars]
     previous = root / dist_dir.relpath
+    written = DistFiles(previous, dist_state(Path(global_options.pants_workdir)))
     if options.mode is SigningMode.OFF:
-        return ImageSigner("", "", False, None, previous, None)
+        return ImageSigner("", "", False, None, previous, written, None)
     signer = configured_signer(options, root, environment)
     is_development = signer is None
     if signer is None:
         signer = _development_signer(options, root, environment, global_options)
-    written = [str(dist_dir.relpath), global_options.pants_workdir, str(global_options.pants_subprocessdir or "")]
-    source = _source(options, root, environment, [path for path in written if path])
-    return ImageSigner(signer.public.fingerprint, signer.public.pem, is_development, source, previous, signer)
+    ignored = [str(dist_dir.relpath), global_options.pants_workdir, str(global_options.pants_subprocessdir or "")]
+    source = _source(options, root, environment, [path for path in ignored if path])
+    return ImageSigner(signer.public.fingerprint, signer.public.pem, is_development, source, previous, written, signer)
 
 
 def configured_signer(options: UnikernelSigning, root: Path, environment: Mapping[str, str]) -> Signer | None:
@@ -242,10 +249,32 @@ async def statement_of(field_set: OwnPackageFieldSet, image: BuiltImage, signer:
         fields=_written_fields(field_set),
         inputs=[*(Artifact(item["name"], item["sha256"]) for item in json.loads(manifest)["inputs"]), *image.inputs],
         source=signer.source,
-        versions={"pants": PANTS_VERSION, "pants-unikernel": __version__, "unikernel": __version__},
+        versions=_VERSIONS,
         development_key=signer.is_development,
     )
     return Statement(build, manifest, {kind: files[path] for kind, path in sbom_paths.items()})
+
+
+def basis_of(field_set: OwnPackageFieldSet, image: BuiltImage, signer: ImageSigner, toolkit: Toolkit) -> str:
+    """A digest of all that the files beside an image which vouch for it are made of, and of who makes them."""
+    basis = [
+        str(field_set.address),
+        _written_fields(field_set),
+        [image.path, image.digest.fingerprint, *(dataclasses.astuple(item) for item in image.inputs)],
+        [signer.fingerprint, signer.is_development, dataclasses.astuple(signer.source) if signer.source else None],
+        [_VERSIONS, toolkit.process.input_digest.fingerprint],
+    ]
+    return hashlib.sha256(json.dumps(basis, sort_keys=True).encode()).hexdigest()
+
+
+async def previous_signatures(field_set: OwnPackageFieldSet, image: BuiltImage, basis: str, signer: ImageSigner) -> Digest | None:
+    """What an earlier run made of the same, if that is still there as it was written. It was signed, or found to hold, then."""
+    files = signer.written.read(str(field_set.address), basis, signature_paths(image.path))
+    return await _files(files) if files is not None else None
+
+
+async def _files(contents: Mapping[str, bytes]) -> Digest:
+    return await engine.create_digest(FileContent(path, content) for path, content in contents.items())
 
 
 async def sign(field_set: OwnPackageFieldSet, image: BuiltImage, statement: Statement, signer: ImageSigner) -> Digest:
@@ -259,7 +288,7 @@ async def sign(field_set: OwnPackageFieldSet, image: BuiltImage, statement: Stat
         files = sign_image(
             name, message, statement.manifest, statement.sboms, statement.build, signer.signer, signer.previous_files(directory)
         )
-    return await engine.create_digest(FileContent(os.path.join(directory, file), content) for file, content in files.items())
+    return await _files({os.path.join(directory, file): content for file, content in files.items()})
 
 
 async def sign_layout(
@@ -276,7 +305,7 @@ async def sign_layout(
     signed = SignedImage(layout.image, name, repositories, predicates)
     with errors_of(f"{field_set.address}: {layout.path} cannot be signed"):
         files = sign_in_registry(signed, signer.signer, signer.previous_files(directory))
-    return await engine.create_digest(FileContent(os.path.join(directory, file), content) for file, content in files.items())
+    return await _files({os.path.join(directory, file): content for file, content in files.items()})
 
 
 def package_predicates(statement: Statement, image: BuiltImage) -> dict[str, Mapping[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -25,11 +26,13 @@ def source_of_worktree(directory: Path, git: str, environment: Mapping[str, str]
 
     def ask(*arguments: str) -> str:
         # Optional locks: git would write to a work tree that somebody else may be working in.
-        command = [git, "--no-optional-locks", *arguments]
+        command = [git, "-C", os.fspath(directory), "--no-optional-locks", *arguments]
         try:
             result = subprocess.run(
                 command,
-                cwd=directory,
+                # So Python starts it without a copy of this process's page tables, which may be large (posix_spawn, vfork): no descriptor of
+                # this process is for others to have.
+                close_fds=False,
                 env={**environment, "LC_ALL": "C"},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
