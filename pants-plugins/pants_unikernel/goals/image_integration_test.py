@@ -24,6 +24,7 @@ from pants.engine.target import Target
 from pants.testutil.rule_runner import RuleRunner
 
 from pants_unikernel import register
+from pants_unikernel.dist_files import DistPath
 from pants_unikernel.goals.package_image import BuiltUnikernelImage
 from pants_unikernel.image_types import UnikernelImageFieldSet
 from pants_unikernel.package_types import AnyPackageFieldSet
@@ -106,17 +107,27 @@ def files_of(image: str) -> list[str]:
     return [image, *paths_beside(image)]
 
 
+def written(package: BuiltPackage) -> list[str]:
+    """The paths that `pants package` writes, and removes what was there: those of the artifacts, with the documents that come with the image."""
+    paths: list[str] = []
+    for artifact in package.artifacts:
+        assert isinstance(artifact.relpath, DistPath)
+        paths += [artifact.relpath, *(artifact.relpath.package.documents if not paths else ())]
+    return paths
+
+
 def test_package_is_an_image_and_what_is_beside_it(rule_runner: RuleRunner) -> None:
     image = built(rule_runner, "image")
     files = contents(rule_runner, image.digest)
     assert set(files) == set(files_of("service/image.elf"))
-    assert [artifact.relpath for artifact in image.artifacts] == files_of("service/image.elf")
+    assert written(image) == files_of("service/image.elf")
     artifact = image.artifacts[0]
     assert isinstance(artifact, BuiltUnikernelImage)
     elf = files["service/image.elf"]
     assert (artifact.size, artifact.sha256) == (len(elf), hashlib.sha256(elf).hexdigest())
     assert artifact.sha256 in artifact.extra_log_lines[0]
     assert artifact.key in artifact.extra_log_lines[1]
+    assert all(path.rpartition("/")[2] in artifact.extra_log_lines[2] for path in paths_beside("service/image.elf"))
     document = json.loads(files["service/image.json"])
     assert (document["name"], document["target"]) == ("image", "service:image")
     assert document["start"]["program"] == "/app/program"
@@ -127,13 +138,13 @@ def test_package_is_an_image_and_what_is_beside_it(rule_runner: RuleRunner) -> N
 
 def test_output_path_is_that_of_the_image_and_gives_those_of_the_rest(rule_runner: RuleRunner) -> None:
     image = built(rule_runner, "tree-image")
-    assert [artifact.relpath for artifact in image.artifacts] == files_of("images/tree.elf")
+    assert written(image) == files_of("images/tree.elf")
     assert manifest(rule_runner, "tree-image")["start"]["program"] == "/service/program"
 
 
 def test_a_debug_file_is_beside_an_image_that_does_not_know_of_it(rule_runner: RuleRunner) -> None:
     image = built(rule_runner, "debugged")
-    assert [artifact.relpath for artifact in image.artifacts] == [*files_of("debugged.elf"), "debugged.elf.debug"]
+    assert written(image) == [*files_of("debugged.elf"), "debugged.elf.debug"]
     files = contents(rule_runner, image.digest)
     debug_file = files["debugged.elf.debug"]
     assert hashlib.sha256(debug_file).hexdigest() in image.artifacts[-1].extra_log_lines[0]
@@ -145,7 +156,7 @@ def test_a_debug_file_is_beside_an_image_that_does_not_know_of_it(rule_runner: R
     assert build != BUILD
     rule_runner.write_files({"service/BUILD": build})
     without = built(rule_runner, "debugged")
-    assert [artifact.relpath for artifact in without.artifacts] == files_of("debugged.elf")
+    assert written(without) == files_of("debugged.elf")
     assert contents(rule_runner, without.digest)["debugged.elf"] == files["debugged.elf"]
     assert contents(rule_runner, asked.digest)["debugged.elf.debug"] == debug_file
 
