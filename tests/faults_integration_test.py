@@ -97,7 +97,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Repository]
 
 def test_a_cache_that_dies_in_the_middle(repository: Repository, cache: RemoteCache) -> None:
     repository.change()
-    process = repository.project.start("--no-pantsd", *cache.options, "package", "::")
+    process = repository.project.start("--pantsd", *cache.options, "package", "::")
     assert process.stdout is not None
     assert any("Completed: Compile app/main.c" in line for line in process.stdout)
     cache.kill()
@@ -106,10 +106,10 @@ def test_a_cache_that_dies_in_the_middle(repository: Repository, cache: RemoteCa
     repository.check()
     # While it is away, and when it is there again.
     repository.change()
-    repository.package(*cache.options)
+    repository.package(*cache.options, daemon=True)
     cache.start()
     repository.change()
-    repository.package(*cache.options)
+    repository.package(*cache.options, daemon=True)
 
 
 def test_a_cache_that_is_read_only(repository: Repository, cache: RemoteCache) -> None:
@@ -117,7 +117,7 @@ def test_a_cache_that_is_read_only(repository: Repository, cache: RemoteCache) -
     cache.start(read_only=True)
     try:
         repository.change()
-        repository.package(*cache.options)
+        repository.package(*cache.options, daemon=True)
     finally:
         cache.stop()
         cache.start()
@@ -191,7 +191,7 @@ def test_a_full_disk_below_dist(tmp_path: Path) -> None:
             no_space_for(repository)
             assert list(disk.rglob("unikernel.*")) == []
             grow(disk, 64 * _MIB)
-            repository.package()
+            repository.package(daemon=True)
             image = repository.image.read_bytes()
             # Nothing of the next one is there, and all of this one.
             grow(disk, used(disk) + 2 * _MIB)
@@ -200,11 +200,11 @@ def test_a_full_disk_below_dist(tmp_path: Path) -> None:
             assert repository.image.read_bytes() == image
             assert repository.verification().holds
             grow(disk, 64 * _MIB)
-            repository.package()
+            repository.package(daemon=True)
 
 
 def no_space_for(repository: Repository) -> None:
-    status, printed = repository.project.run("--no-pantsd", "package", "app:unikernel")
+    status, printed = repository.project.run("--pantsd", "package", "app:unikernel")
     assert status != 0 and "No space left on device" in printed, printed
     assert list(repository.project.root.rglob(".staging-*")) == []
 
@@ -228,28 +228,34 @@ def test_two_runs_at_once(repository: Repository) -> None:
 
 
 def test_runs_that_are_killed(tmp_path: Path) -> None:
-    """At random moments of all that a changed service takes: compilers, the final link, the signature, the writing of dist/."""
+    """At random moments of all that a changed service takes: compilers, the final link, the signature, the writing of dist/. Killed are, by
+    turns, a run without a daemon, a run whose daemon lives on, and the daemon in the midst of a run.
+    """
     generator = random.Random(7)
     with Repository(tmp_path / "repository", fields="") as repository:
         repository.package(daemon=True)
-        repository.change()
-        first, last = moments_of_a_run(repository.project)
-        for _ in range(_KILLS):
+        moments = {option: moments_of_a_run(repository, option) for option in ("--no-pantsd", "--pantsd")}
+        for number in range(_KILLS):
             repository.change()
             before = repository.image.read_bytes()
-            process = repository.project.start("--no-pantsd", "package", "::")
-            time.sleep(generator.uniform(first, last))
-            os.kill(process.pid, signal.SIGKILL)
+            option, whole_daemon = (("--no-pantsd", False), ("--pantsd", False), ("--pantsd", True))[number % 3]
+            process = repository.project.start(option, "package", "::")
+            time.sleep(generator.uniform(*moments[option]))
+            if whole_daemon:
+                repository.project.kill_daemon()
+            else:
+                os.kill(process.pid, signal.SIGKILL)
             process.communicate()
             left = repository.image.read_bytes()
             repository.package(daemon=True)
             assert left in (before, repository.image.read_bytes())
 
 
-def moments_of_a_run(project: PantsProject) -> tuple[float, float]:
-    """When its first process starts, and when it ends: seconds after its own start."""
+def moments_of_a_run(repository: Repository, option: str) -> tuple[float, float]:
+    """Of a changed service: when its first process starts, and when it ends. Seconds after its own start."""
+    repository.change()
     start = time.monotonic()
-    process = project.start("--no-pantsd", "package", "::")
+    process = repository.project.start(option, "package", "::")
     assert process.stdout is not None
     assert any("Starting: " in line for line in process.stdout)
     first = time.monotonic() - start

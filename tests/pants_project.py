@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -33,7 +34,7 @@ PLUGIN_SOURCE_ROOTS = tuple(Path(package.__path__[0]).parent for package in (pan
 
 
 class PantsProject:
-    """Use it in a `with`: a Pants daemon that it starts is gone at the end.
+    """Use it in a `with`: a Pants daemon that it starts is gone at the end, and so are the sandboxes that killed ones leave.
 
     By default it has the plugin from this repository's sources, without other backends, and the user's own Pants caches, with what is built in them.
     """
@@ -53,11 +54,14 @@ class PantsProject:
         self.root = root
         self._environment = {key: os.environ[key] for key in _INHERITED if key in os.environ}
         self._environment["XDG_CONFIG_HOME"] = str(root.with_name(f"{root.name}-configuration"))
+        self._sandboxes = root.with_name(f"{root.name}-sandboxes")
+        self._environment["PANTS_LOCAL_EXECUTION_ROOT_DIR"] = str(self._sandboxes)
         # Pants 2.17 warns that it was not started by its own launcher, which downloads from the internet.
         self._environment.update({"NO_SCIE_WARNING": "1", **(environment or {})})
         ours = {str(source_root) for source_root in PLUGIN_SOURCE_ROOTS} | {os.getcwd()} if isolated else set()
         self._environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path and path not in ours)
-        root.mkdir(parents=True, exist_ok=True)
+        for directory in (root, self._sandboxes):
+            directory.mkdir(parents=True, exist_ok=True)
         self.write("pants.toml", configuration or plugin_configuration())
 
     @property
@@ -72,6 +76,10 @@ class PantsProject:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.kill_daemon()
+        shutil.rmtree(self._sandboxes, ignore_errors=True)
+
+    def kill_daemon(self) -> None:
         for file in self.root.glob(".pids/*/pantsd/pid"):
             try:
                 os.kill(int(file.read_text()), signal.SIGKILL)
