@@ -105,6 +105,13 @@ def test_output_path_that_is_a_pattern(project: PantsProject) -> None:
     expect_error(project, "pattern", build, "pattern:unikernel", "takes '[' as a part of a pattern: set the `output_path` field to")
 
 
+def test_output_path_of_a_program_that_is_a_pattern(project: PantsProject) -> None:
+    build = PROGRAM.replace('name="program"', 'name="program", output_path="x/{y}"') + image(app=":program")
+    expect_error(
+        project, "program-pattern", build, "program-pattern:program", "takes '{' as a part of a pattern: set the `output_path`"
+    )
+
+
 def test_archive_without_executable(project: PantsProject) -> None:
     build = 'archive(name="app", packages=["//:program"], format="tar")\n' + image(app=":app")
     expect_error(project, "no-executable", build, "say by `executable` which one starts", "/program")

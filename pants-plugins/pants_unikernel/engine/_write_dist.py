@@ -8,7 +8,6 @@ What others have there is written as ever.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -72,17 +71,18 @@ def _write(scheduler: SchedulerSession, digest: Digest, path_prefix: str, clear_
     _write_others(scheduler, digest, path_prefix, ours, others)
     root = Path(get_buildroot())
     dist = DistFiles(root / path_prefix, dist_state(_work_directory(scheduler)))
-    changed = [(package, artifacts) for package, artifacts in packages.values() if not dist.is_written(package, artifacts)]
+    others_than_written = [item for item in packages.values() if not dist.is_written(*item)]
     try:
-        for batch in _batches(_contents(scheduler, changed)):
+        for batch in _batches(_contents(scheduler, others_than_written)):
             entries = {
-                (package.target, artifact): of_artifact
-                for package, content in batch
-                for artifact, of_artifact in content.items()
-                if not dist.has_written(package.target, artifact, _files(of_artifact))
+                (package.target, artifact): of_artifact for package, content in batch for artifact, of_artifact in content.items()
             }
-            with dist.staged({artifact: _files(of_artifact) for artifact, of_artifact in entries.items()}) as directory:
-                request = CreateDigest(entry for of_artifact in entries.values() for entry in of_artifact)
+            files = {artifact: _files(of_artifact) for artifact, of_artifact in entries.items()}
+            changed = {
+                artifact: of_artifact for artifact, of_artifact in files.items() if not dist.has_written(*artifact, of_artifact)
+            }
+            with dist.staged(changed) as directory:
+                request = CreateDigest(entry for artifact in changed for entry in entries[artifact])
                 (staged,) = _ask(scheduler, Digest, [request])
                 scheduler.write_digest(staged, path_prefix=os.path.relpath(directory, root))
             for package, content in batch:
@@ -92,15 +92,10 @@ def _write(scheduler: SchedulerSession, digest: Digest, path_prefix: str, clear_
 
 
 def _write_others(scheduler: SchedulerSession, digest: Digest, path_prefix: str, ours: Iterable[str], paths: Sequence[str]) -> None:
-    """What is at none of our paths, as ever."""
-    (others,) = _ask(scheduler, Digest, [DigestSubset(digest, PathGlobs(["**", *(f"!/{_escaped(path)}" for path in ours)]))])
+    """What is at none of our paths, as ever. Nothing in these is special in a glob: `package_target` sees to that."""
+    (others,) = _ask(scheduler, Digest, [DigestSubset(digest, PathGlobs(["**", *(f"!/{path}" for path in ours)]))])
     if paths or others != EMPTY_DIGEST:
         scheduler.write_digest(others, path_prefix=path_prefix, clear_paths=paths)
-
-
-def _escaped(path: str) -> str:
-    """As a glob that matches this path only."""
-    return re.sub(r"([][*?{}\\!])", r"\\\1", path)
 
 
 # With its artifacts, which are one at least.

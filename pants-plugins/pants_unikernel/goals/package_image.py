@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -54,7 +53,6 @@ from unikernel.hypervisors import HYPERVISORS
 from unikernel.oci.layout import Descriptor
 from unikernel.signing.files import paths_beside, signatures_path
 
-_GLOB = re.compile(r"[][*?{}\\]")
 # What is written beside an image, by its ending.
 _BESIDE = {
     *(".container", ".debug", ".json", ".kraftkit", ".oci"),
@@ -97,16 +95,7 @@ class DeclaredOutputPaths:
     addresses: FrozenDict[str, tuple[str, ...]]
 
     def check(self, field_set: UnikernelImageFieldSet) -> None:
-        """Raises UnikernelBuildError when another image is written to the same path, as with `parametrize`, or what is beside this one, and
-        for a path that no process can have as its output.
-        """
-        whole = field_set.output_path.value_or_default(file_ending="elf")
-        glob = _GLOB.search(whole)
-        if glob:
-            raise UnikernelBuildError(
-                f"{field_set.address}: its image would be written to {whole!r}, and Pants takes {glob[0]!r} as a part of a "
-                f"pattern: set the `{field_set.output_path.alias}` field to a path without any of * ? [ ] {{ }} \\."
-            )
+        """Raises UnikernelBuildError when another image is written to the same path, as with `parametrize`, or what is beside this one."""
         path = field_set.output_path.value
         if not path:
             return
