@@ -110,11 +110,9 @@ def test_program_in_an_archive_with_its_working_directory() -> None:
     assert (status, "argument 0: /tests.images/dynamic-arguments" in console) == (5, True)
 
 
-def test_cpus_and_kernel_options_give_another_kernel() -> None:
-    assert boot(f"{IMAGES}/one-cpu.elf") == (0, "CPUs: 1\nIPv6: no\nunikernel: exited with status 0\n")
-    assert boot(f"{IMAGES}/two-cpus.elf") == (0, "CPUs: 2\nIPv6: yes\nunikernel: exited with status 0\n")
-    kits = {json.loads(Path(f"{IMAGES}/{name}.json").read_text())["library_os"]["kit_sha256"] for name in ("one-cpu", "two-cpus")}
-    assert len(kits) == 2
+def test_one_cpu_and_the_internet_protocol_by_default() -> None:
+    """With other options: `tests/machines_integration_test.py`, which compiles another kernel."""
+    assert boot(f"{IMAGES}/one-cpu.elf") == (0, "CPUs: 1\nIP: yes\nunikernel: exited with status 0\n")
 
 
 def test_files_laid_out_in_place_are_ordinary_files() -> None:

@@ -1,6 +1,6 @@
-"""Three machines with one repository: one with this machine's caches, one elsewhere that starts with nothing and fills a remote cache, and
-one that has nothing but that cache. All have the same images; the last one builds nothing; and the key of the second is in nothing that it
-keeps or gives away.
+"""Three machines with one repository, and nothing of each other's: one that has all of it done by remote execution, one that does all of it itself
+and fills a remote cache, and one that has nothing but that cache. All have the same images; the last one builds nothing; and the key of the
+second is in nothing that it keeps or gives away.
 """
 
 from __future__ import annotations
@@ -19,14 +19,36 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
+from machine import boot
 from pants_project import PantsProject, completed_processes, counters
 from pants_store import store_of, stored_bytes
-from reapi_server import RemoteCache
+from reapi_server import RemoteCache, RemoteExecution
 from sample_services import make_services_project
+from unikernel.signing.development_key import public_part_path
 from unikernel.testing.signing import write_key
 
-# Of C and of Python, with the same kernel: it takes minutes to compile.
-GOALS = ("src/services/greeter::", "src/services/hello::")
+PACKAGE = ("package", "src/services/images::")
+IMAGES = (".elf", ".container.tar")
+# Of C and of Python, with a container image and a package. They have one kernel, which is compiled twice: without what takes some of that time
+# and says nothing of machines that build, and for two processors.
+BUILD = """\
+unikernel_image(
+    name="greeter",
+    app="src/services/greeter:greeter",
+    memory="128M",
+    network="none",
+    formats=["elf", "container", "oci"],
+)
+unikernel_image(name="hello", app="src/services/hello:hello", memory="24M", network="none")
+
+cc_sources(name="sources")
+cc_binary(name="platform", dependencies=[":sources"])
+unikernel_image(name="two-cpus", app=":platform", cpus=2, memory="48M", network="none")
+"""
+CONFIGURATION = """
+[unikernel-linux]
+kernel_config = ["CONFIG_NET=n", "CONFIG_PCI=n", "CONFIG_SMP=y"]
+"""
 COMPILING = "Starting: Compile the Linux kernel"
 # What each machine does by itself: it looks at itself, as Pants does for interpreters and programs.
 LOOKING = ("Find the kernel's source", "Find the shared libraries of ", "Look at the Python interpreter ")
@@ -63,9 +85,36 @@ class PlantedKey:
         }
 
 
+def checkout(root: Path, cache: Path) -> PantsProject:
+    project = make_services_project(root, cache, configuration=CONFIGURATION)
+    project.write("src/services/images/BUILD", BUILD)
+    project.write("src/services/images/platform.c", Path("tests/images/platform.c").read_bytes())
+    return project
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A machine that lets another one do it: BuildGrid, with a worker of BuildBox's that has nothing but what an action brings and the programs
+    of this machine.
+    """
+
+    project: PantsProject
+    server: RemoteExecution
+    printed: str
+
+
+@pytest.fixture(scope="module")
+def remote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Remote]:
+    directory = tmp_path_factory.mktemp("remote")
+    with checkout(directory / "checkout", directory / "cache") as project, RemoteExecution(directory / "server") as server:
+        printed = project.succeed("--no-pantsd", "--stats-log", *server.options, *PACKAGE)
+        yield Remote(project, server, printed)
+
+
 @dataclass(frozen=True)
 class Machines:
-    usual: PantsProject
+    """`empty` is the machine that started with nothing."""
+
     empty: PantsProject
     key: PlantedKey
     cache: RemoteCache
@@ -73,7 +122,7 @@ class Machines:
     printed: str
 
     def places(self) -> list[Path]:
-        """All that the machine that started with nothing has kept, and what it gave away."""
+        """All that it has kept, and what it gave away."""
         return [self.empty.root, self.directory / "cache", self.directory / "sandboxes", self.cache.storage, self.directory / "log"]
 
 
@@ -81,10 +130,7 @@ class Machines:
 def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
     directory = tmp_path_factory.mktemp("machines")
     key = PlantedKey.plant(directory / "keys")
-    with make_services_project(directory / "one") as usual, make_services_project(
-        directory / "a/longer/path", directory / "cache"
-    ) as empty, RemoteCache(directory / "remote") as cache:
-        usual.succeed("package", *GOALS)
+    with checkout(directory / "a/longer/path", directory / "cache") as empty, RemoteCache(directory / "remote") as cache:
         # With the cache, too: what is in the local store already is not written to the remote one.
         kill_while_compiling(empty, *cache.options)
         assert not empty.dist()
@@ -92,11 +138,11 @@ def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
             *("--no-pantsd", "--level=debug", "--keep-sandboxes=always", *cache.options),
             f"--local-execution-root-dir={sandboxes(directory)}",
             *(f"--unikernel-signing-key={key.path}", "--unikernel-signing-password-env=KEY_PASSWORD"),
-            *("package", *GOALS),
+            *PACKAGE,
             environment={"KEY_PASSWORD": key.password},
         )
         (directory / "log").write_text(printed)
-        yield Machines(usual, empty, key, cache, directory, printed)
+        yield Machines(empty, key, cache, directory, printed)
 
 
 def sandboxes(directory: Path) -> Path:
@@ -106,7 +152,7 @@ def sandboxes(directory: Path) -> Path:
 
 
 def kill_while_compiling(project: PantsProject, *options: str) -> None:
-    process = project.start("--no-pantsd", *options, "package", *GOALS)
+    process = project.start("--no-pantsd", *options, *PACKAGE)
     assert process.stdout is not None
     for line in process.stdout:
         if COMPILING in line:
@@ -119,10 +165,32 @@ def kill_while_compiling(project: PantsProject, *options: str) -> None:
     process.wait()
 
 
-def test_same_images_from_another_path_and_empty_caches_after_a_killed_build(machines: Machines) -> None:
+def test_all_processes_run_remotely(remote: Remote) -> None:
+    counted = counters(remote.printed)
+    assert counted["local_execution_requests"] == counted["remote_execution_errors"] == 0
+    assert counted["remote_execution_success"] > 20
+    assert COMPILING in remote.printed
+    # Signed where the key is: on this machine.
+    remote.project.succeed("unikernel-verify", *PACKAGE[1:])
+
+
+def test_no_action_and_no_input_has_a_path_of_the_machine_that_asks(remote: Remote) -> None:
+    blobs = {file: file.read_bytes() for file in remote.server.storage.rglob("*") if file.is_file()}
+    assert len(blobs) > 100
+    for path in (remote.project.root, Path(remote.project.environment["XDG_CACHE_HOME"])):
+        assert [file.name for file, content in blobs.items() if str(path).encode() in content] == []
+
+
+def test_same_images_from_another_path_and_empty_caches_after_a_killed_build(remote: Remote, machines: Machines) -> None:
     assert COMPILING in machines.printed
-    assert len(machines.usual.digests(".elf")) == len(GOALS)
-    assert machines.usual.digests(".elf") == machines.empty.digests(".elf")
+    assert len(machines.empty.digests(*IMAGES)) == 4
+    assert machines.empty.digests(*IMAGES) == remote.project.digests(*IMAGES)
+
+
+def test_kernel_options_are_those_of_the_kernel_that_boots(remote: Remote) -> None:
+    image = remote.project.root / "dist/src.services.images/two-cpus.elf"
+    expected = "CPUs: 2\nIP: no\nunikernel: exited with status 0\n"
+    assert boot(image, key=public_part_path(remote.project.development_key)) == (0, expected)
 
 
 @dataclass(frozen=True)
@@ -137,11 +205,11 @@ def newcomer(machines: Machines) -> Iterator[Newcomer]:
     directory = machines.directory / "newcomer"
     home = directory / "home"
     home.mkdir(parents=True)
-    with make_services_project(directory / "checkout", directory / "cache") as project:
+    with checkout(directory / "checkout", directory / "cache") as project:
         options = ("--no-pantsd", "--stats-log", *machines.cache.options)
         # Its interpreters are the same ones: they may be below this user's home.
         environment = {"HOME": str(home), "PYENV_ROOT": os.environ.get("PYENV_ROOT") or str(Path.home() / ".pyenv")}
-        yield Newcomer(project, project.succeed(*options, "package", *GOALS, environment=environment))
+        yield Newcomer(project, project.succeed(*options, *PACKAGE, environment=environment))
 
 
 def test_with_a_filled_remote_cache_nothing_is_built_and_all_is_signed(machines: Machines, newcomer: Newcomer) -> None:
@@ -151,9 +219,9 @@ def test_with_a_filled_remote_cache_nothing_is_built_and_all_is_signed(machines:
     # Of the kernel, PID 1, C programs, layers, PEXes, images and SBOMs, there is more than one each.
     assert counted["remote_cache_requests_cached"] == counted["remote_cache_requests"] >= 20
     assert counted["remote_cache_requests_uncached"] == counted["remote_cache_read_errors"] == 0
-    assert newcomer.project.digests(".elf") == machines.empty.digests(".elf")
+    assert newcomer.project.digests(*IMAGES) == machines.empty.digests(*IMAGES)
     # By its own key, which is new there.
-    newcomer.project.succeed("unikernel-verify", *GOALS)
+    newcomer.project.succeed("unikernel-verify", *PACKAGE[1:])
 
 
 def test_the_key_is_in_no_cache_no_log_no_sandbox_and_no_package(machines: Machines) -> None:
@@ -191,6 +259,6 @@ def test_a_changed_service_adds_at_most_two_and_a_half_times_its_image_to_the_st
     source = project.root / "src/services/hello/hello.c"
     source.write_text(source.read_text() + "const int changed = 1;\n")
     before = stored_bytes(store)
-    project.succeed("--no-pantsd", "package", "src/services/hello::")
-    image = (project.root / "dist/src.services.hello/unikernel.elf").stat().st_size
+    project.succeed("--no-pantsd", "package", "src/services/images:hello")
+    image = (project.root / "dist/src.services.images/hello.elf").stat().st_size
     assert image < stored_bytes(store) - before < 2.5 * image

@@ -7,6 +7,6 @@
 int main(void)
 {
     printf("CPUs: %ld\n", sysconf(_SC_NPROCESSORS_ONLN));
-    printf("IPv6: %s\n", socket(AF_INET6, SOCK_STREAM, 0) < 0 ? "no" : "yes");
+    printf("IP: %s\n", socket(AF_INET, SOCK_STREAM, 0) < 0 ? "no" : "yes");
     return 0;
 }

@@ -31,6 +31,7 @@ from unikernel.sbom.inventory import Inventory
 from unikernel.signing.files import manifest_path
 
 _KIT_INPUT = "__kit"
+_NETWORK_OPTIONS = ("CONFIG_NET", "CONFIG_INET")
 _LINK_PROGRAMS = (("assembler", "as"), ("linker", "ld"))
 
 
@@ -48,6 +49,13 @@ def kernel_options(field_set: UnikernelImageFieldSet, linux: UnikernelLinux) -> 
         raise UnikernelBuildError(
             f"{field_set.address}: `cpus` is {field_set.cpus.value}, and `kernel_config` switches off what more than one CPU needs: "
             "leave CONFIG_SMP out."
+        )
+    network = field_set.network.mode
+    off = [symbol for symbol in _NETWORK_OPTIONS if options.get(symbol) == "n"]
+    if network != "none" and off:
+        raise UnikernelBuildError(
+            f"{field_set.address}: `network` is {network!r}, and `kernel_config` switches off {off[0]}, which that needs: leave it out, or set "
+            'network="none".'
         )
     return [f"{symbol}={value}" for symbol, value in sorted(options.items())]
 

@@ -81,6 +81,8 @@ _HEADERS = {
 }
 _LOG_LINES = 25
 _WATCH_SECONDS = 2
+# Who wants the kit: looked at now, before anything takes time.
+_PARENT = os.getppid()
 
 
 @dataclass(frozen=True)
@@ -239,12 +241,11 @@ class _Build:
 
 def _wait_unless_orphaned(process: subprocess.Popen[bytes]) -> int:
     """The exit status. When the build system is killed, the compilation ends too: nobody waits for the minutes that it takes."""
-    parent = os.getppid()
     while True:
         try:
             return process.wait(_WATCH_SECONDS)
         except subprocess.TimeoutExpired:
-            if os.getppid() != parent:
+            if os.getppid() != _PARENT:
                 process.terminate()
                 process.wait()
                 raise UnikernelError("Whoever started this build is gone; it ends here.") from None

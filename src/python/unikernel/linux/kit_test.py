@@ -1,5 +1,14 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+
+import pytest
+
 from unikernel.linux.kit import close_entry_text, keep_init_text
 
 # As the kernel's own makefile writes it, with the rest left out.
@@ -60,3 +69,51 @@ def test_there_are_no_gaps_around_what_enters_the_kernel() -> None:
     assert len(script.splitlines()) == len(_ENTRY_TEXT.splitlines())
     other = _ENTRY_TEXT.replace("*(.entry.text)", "*(.other)")
     assert close_entry_text(other) == other
+
+
+_ASK = "import subprocess, sys; subprocess.run(sys.argv[1:])"
+_TAR = """\
+#!/bin/sh
+touch unpacking
+while [ ! -e unpack ]; do sleep 0.1; done
+exec tar "$@"
+"""
+_MAKE = """\
+#!/bin/sh
+echo $$ > "DIRECTORY/compiling"
+exec sleep 1000
+"""
+
+
+@pytest.mark.parametrize("moment", ["unpacking", "compiling"])
+def test_a_compilation_ends_with_who_asked_for_it(moment: str, tmp_path: Path) -> None:
+    """As when Pants is killed."""
+    tree = tmp_path / "linux"
+    tree.mkdir()
+    (tree / "Makefile").write_text("VERSION = 6\nPATCHLEVEL = 1\nSUBLEVEL = 0\nEXTRAVERSION =\n")
+    with tarfile.open(tmp_path / "linux.tar", "w") as tarball:
+        tarball.add(tree, "linux")
+    (tmp_path / "kernel.config").write_text("CONFIG_X86=y\n")
+    for name, script in (("tar", _TAR), ("make", _MAKE.replace("DIRECTORY", str(tmp_path)))):
+        (tmp_path / name).write_text(script)
+        (tmp_path / name).chmod(0o755)
+    if moment == "compiling":
+        (tmp_path / "unpack").touch()
+    command = [sys.executable, "-m", "unikernel.linux", "build-kit", "--source=linux.tar", "--config=kernel.config", "--output=kit"]
+    asking = subprocess.Popen(
+        [sys.executable, "-c", _ASK, *command, f"--tar={tmp_path / 'tar'}", f"--make={tmp_path / 'make'}"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(os.path.abspath(path) for path in sys.path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+    )
+    while not (tmp_path / moment).exists():
+        assert asking.poll() is None
+        time.sleep(0.05)
+    asking.kill()
+    (tmp_path / "unpack").touch()
+    # All that has the pipe is gone when it ends.
+    printed, _ = asking.communicate(timeout=60)
+    assert "Whoever started this build is gone" in printed
+    assert not Path("/proc", (tmp_path / "compiling").read_text().strip()).exists()

@@ -255,6 +255,8 @@ bool network_start(const struct config *config)
 {
     configuration = config;
     control = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (control < 0 && (errno == ENOSYS || errno == EAFNOSUPPORT) && config->network == NETWORK_NONE)
+        return true; /* the kernel was compiled without */
     /* Bringing the loopback up gives it 127.0.0.1/8 (kernel: inetdev_event()). */
     if (control < 0 || !bring_up("lo")) {
         console_report_error("cannot bring the loopback interface up", errno);
