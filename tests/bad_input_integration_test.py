@@ -164,7 +164,9 @@ def test_kernel_option_whose_dependencies_are_not_there(project: PantsProject) -
 
 def test_network_without_the_kernels_part_of_it(project: PantsProject) -> None:
     build = image(network="dhcp", kernel_config=["CONFIG_INET=n"])
-    expect_error(project, "no-inet", build, "no-inet:unikernel", "`network` is 'dhcp'", "switches off CONFIG_INET", 'network="none"')
+    expect_error(
+        project, "no-inet", build, "no-inet:unikernel", "`network` is 'dhcp'", "switches off CONFIG_INET", 'network="none"'
+    )
 
 
 def test_missing_kernel_source(project: PantsProject) -> None:

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from one_service import PICOLIBC, OneService
 
 from faulty_network import nonsense, slow_line
-from one_service import PICOLIBC, OneService
 from pants_project import completed_processes
 from pants_store import stored_bytes
 from reapi_server import RemoteCache, cache_options
@@ -118,7 +118,9 @@ def grow(disk: Path, size: int) -> None:
 
 def test_a_full_disk_below_the_store(from_nothing: OneService, tmp_path: Path) -> None:
     some = stored_bytes(from_nothing.store) // 2
-    with small_disk(tmp_path / "disk", some) as disk, OneService(tmp_path / "repository", fields=PICOLIBC, cache=disk) as repository:
+    with small_disk(tmp_path / "disk", some) as disk, OneService(
+        tmp_path / "repository", fields=PICOLIBC, cache=disk
+    ) as repository:
         status, printed = repository.project.run("--no-pantsd", "package", "::")
         assert status != 0 and "No space left on device" in printed, printed
         assert not repository.image.exists()
