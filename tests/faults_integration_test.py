@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from one_service import PICOLIBC, OneService
 
 from faulty_network import nonsense, slow_line
+from one_service import PICOLIBC, OneService
 from pants_project import completed_processes
 from pants_store import stored_bytes
 from reapi_server import RemoteCache, cache_options

@@ -112,10 +112,10 @@ def remote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Remote]:
 
 
 @dataclass(frozen=True)
-class Machines:
-    """`empty` is the machine that started with nothing."""
+class Cold:
+    """A machine that started with nothing, and did all of it itself."""
 
-    empty: PantsProject
+    project: PantsProject
     key: PlantedKey
     cache: RemoteCache
     directory: Path
@@ -123,18 +123,24 @@ class Machines:
 
     def places(self) -> list[Path]:
         """All that it has kept, and what it gave away."""
-        return [self.empty.root, self.directory / "cache", self.directory / "sandboxes", self.cache.storage, self.directory / "log"]
+        return [
+            self.project.root,
+            self.directory / "cache",
+            self.directory / "sandboxes",
+            self.cache.storage,
+            self.directory / "log",
+        ]
 
 
 @pytest.fixture(scope="module")
-def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
-    directory = tmp_path_factory.mktemp("machines")
+def cold(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cold]:
+    directory = tmp_path_factory.mktemp("cold")
     key = PlantedKey.plant(directory / "keys")
-    with checkout(directory / "a/longer/path", directory / "cache") as empty, RemoteCache(directory / "remote") as cache:
+    with checkout(directory / "a/longer/path", directory / "cache") as project, RemoteCache(directory / "remote") as cache:
         # With the cache, too: what is in the local store already is not written to the remote one.
-        kill_while_compiling(empty, *cache.options)
-        assert not empty.dist()
-        printed = empty.succeed(
+        kill_while_compiling(project, *cache.options)
+        assert not project.dist()
+        printed = project.succeed(
             *("--no-pantsd", "--level=debug", "--keep-sandboxes=always", *cache.options),
             f"--local-execution-root-dir={sandboxes(directory)}",
             *(f"--unikernel-signing-key={key.path}", "--unikernel-signing-password-env=KEY_PASSWORD"),
@@ -142,7 +148,7 @@ def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
             environment={"KEY_PASSWORD": key.password},
         )
         (directory / "log").write_text(printed)
-        yield Machines(empty, key, cache, directory, printed)
+        yield Cold(project, key, cache, directory, printed)
 
 
 def sandboxes(directory: Path) -> Path:
@@ -181,10 +187,10 @@ def test_no_action_and_no_input_has_a_path_of_the_machine_that_asks(remote: Remo
         assert [file.name for file, content in blobs.items() if str(path).encode() in content] == []
 
 
-def test_same_images_from_another_path_and_empty_caches_after_a_killed_build(remote: Remote, machines: Machines) -> None:
-    assert COMPILING in machines.printed
-    assert len(machines.empty.digests(*IMAGES)) == 4
-    assert machines.empty.digests(*IMAGES) == remote.project.digests(*IMAGES)
+def test_same_images_from_another_path_and_empty_caches_after_a_killed_build(remote: Remote, cold: Cold) -> None:
+    assert COMPILING in cold.printed
+    assert len(cold.project.digests(*IMAGES)) == 4
+    assert cold.project.digests(*IMAGES) == remote.project.digests(*IMAGES)
 
 
 def test_kernel_options_are_those_of_the_kernel_that_boots(remote: Remote) -> None:
@@ -200,39 +206,39 @@ class Newcomer:
 
 
 @pytest.fixture(scope="module")
-def newcomer(machines: Machines) -> Iterator[Newcomer]:
+def newcomer(cold: Cold) -> Iterator[Newcomer]:
     """Another checkout of another user: what it has not built itself is in the remote cache."""
-    directory = machines.directory / "newcomer"
+    directory = cold.directory / "newcomer"
     home = directory / "home"
     home.mkdir(parents=True)
     with checkout(directory / "checkout", directory / "cache") as project:
-        options = ("--no-pantsd", "--stats-log", *machines.cache.options)
+        options = ("--no-pantsd", "--stats-log", *cold.cache.options)
         # Its interpreters are the same ones: they may be below this user's home.
         environment = {"HOME": str(home), "PYENV_ROOT": os.environ.get("PYENV_ROOT") or str(Path.home() / ".pyenv")}
         yield Newcomer(project, project.succeed(*options, *PACKAGE, environment=environment))
 
 
-def test_with_a_filled_remote_cache_nothing_is_built_and_all_is_signed(machines: Machines, newcomer: Newcomer) -> None:
+def test_with_a_filled_remote_cache_nothing_is_built_and_all_is_signed(cold: Cold, newcomer: Newcomer) -> None:
     built = [process for process in completed_processes(newcomer.printed) if not process.startswith(LOOKING)]
     assert built == []
     counted = counters(newcomer.printed)
     # Of the kernel, PID 1, C programs, layers, PEXes, images and SBOMs, there is more than one each.
     assert counted["remote_cache_requests_cached"] == counted["remote_cache_requests"] >= 20
     assert counted["remote_cache_requests_uncached"] == counted["remote_cache_read_errors"] == 0
-    assert newcomer.project.digests(*IMAGES) == machines.empty.digests(*IMAGES)
+    assert newcomer.project.digests(*IMAGES) == cold.project.digests(*IMAGES)
     # By its own key, which is new there.
     newcomer.project.succeed("unikernel-verify", *PACKAGE[1:])
 
 
-def test_the_key_is_in_no_cache_no_log_no_sandbox_and_no_package(machines: Machines) -> None:
-    wanted = machines.key.secrets()
-    searched = [file for place in machines.places() for file in ([place] if place.is_file() else sorted(place.rglob("*")))]
+def test_the_key_is_in_no_cache_no_log_no_sandbox_and_no_package(cold: Cold) -> None:
+    wanted = cold.key.secrets()
+    searched = [file for place in cold.places() for file in ([place] if place.is_file() else sorted(place.rglob("*")))]
     files = [file for file in searched if file.is_file() and not file.is_symlink()]
     # They are where they are looked for: sandboxes with inputs and commands, debug output, the local and the remote store.
     assert any(file.name == "__run.sh" for file in files)
-    assert "[DEBUG]" in machines.printed
+    assert "[DEBUG]" in cold.printed
     assert any(file.suffix == ".mdb" for file in files)
-    assert sum(file.stat().st_size for file in files if machines.cache.storage in file.parents) > 10**7
+    assert sum(file.stat().st_size for file in files if cold.cache.storage in file.parents) > 10**7
     found = [f"{file}: {name}" for file in files for name in sorted(found_in(file, wanted))]
     assert found == []
 
@@ -253,9 +259,9 @@ def test_a_search_finds_what_it_looks_for(tmp_path: Path) -> None:
         assert name in found_in(tmp_path / "file", wanted)
 
 
-def test_a_changed_service_adds_at_most_two_and_a_half_times_its_image_to_the_store(machines: Machines) -> None:
+def test_a_changed_service_adds_at_most_two_and_a_half_times_its_image_to_the_store(cold: Cold) -> None:
     """The last one: it changes a service. No scratch tree is kept, and nothing twice."""
-    project, store = machines.empty, store_of(machines.directory / "cache")
+    project, store = cold.project, store_of(cold.directory / "cache")
     source = project.root / "src/services/hello/hello.c"
     source.write_text(source.read_text() + "const int changed = 1;\n")
     before = stored_bytes(store)
