@@ -137,8 +137,8 @@ def cold(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cold]:
     directory = tmp_path_factory.mktemp("cold")
     key = PlantedKey.plant(directory / "keys")
     with checkout(directory / "a/longer/path", directory / "cache") as project, RemoteCache(directory / "remote") as cache:
-        # With the cache, too: what is in the local store already is not written to the remote one.
-        kill_while_compiling(project, *cache.options)
+        # With a store of its own: what was in the local one, and not yet in the remote one when it was killed, would not be written there any more.
+        kill_while_compiling(project, f"--local-store-dir={directory / 'killed'}")
         assert not project.dist()
         printed = project.succeed(
             *("--no-pantsd", "--level=debug", "--keep-sandboxes=always", *cache.options),
@@ -158,7 +158,7 @@ def sandboxes(directory: Path) -> Path:
 
 
 def kill_while_compiling(project: PantsProject, *options: str) -> None:
-    process = project.start("--no-pantsd", *options, *PACKAGE)
+    process = project.start("--no-pantsd", *options, "package", "src/services/images:two-cpus")
     assert process.stdout is not None
     for line in process.stdout:
         if COMPILING in line:
@@ -219,6 +219,7 @@ def newcomer(cold: Cold) -> Iterator[Newcomer]:
 
 
 def test_with_a_filled_remote_cache_nothing_is_built_and_all_is_signed(cold: Cold, newcomer: Newcomer) -> None:
+    assert "Failed to write to remote cache" not in cold.printed
     built = [process for process in completed_processes(newcomer.printed) if not process.startswith(LOOKING)]
     assert built == []
     counted = counters(newcomer.printed)
