@@ -23,7 +23,9 @@ unikernel_image(name="unikernel", app=":program", network="none", {fields})
 
 
 class OneService:
-    """`store` is Pants' local store: by default the user's, with what is built in it."""
+    """`store` is Pants' local store: by default the user's, with what is built in it. It is looked at after each step for what is new in it, and
+    at the end of a `with` that nothing has failed in, all of it.
+    """
 
     def __init__(self, root: Path, *, fields: str = "", cache: Path | None = None) -> None:
         environment = {} if cache is None else {"XDG_CACHE_HOME": str(cache)}
@@ -31,13 +33,16 @@ class OneService:
         self.project = PantsProject(root, environment=environment)
         self.project.write("app/BUILD", _BUILD.format(fields=fields))
         self.image = root / "dist/app/unikernel.elf"
+        self._whole: set[tuple[str, bytes]] = set()
         self.change()
 
     def __enter__(self) -> OneService:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
         self.project.__exit__()
+        if failure is None:
+            assert damaged_entries(self.store) == []
 
     def change(self) -> None:
         """To something that no cache knows, and that is in the image."""
@@ -63,4 +68,4 @@ class OneService:
         verification = self.verification()
         assert verification.holds, verification.failures()
         assert self._mark.encode() in self.image.read_bytes()
-        assert damaged_entries(self.store) == []
+        assert damaged_entries(self.store, self._whole) == []

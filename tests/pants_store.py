@@ -28,11 +28,20 @@ def store_of(cache: Path) -> Path:
     return cache / "pants/lmdb_store"
 
 
-def damaged_entries(store: Path) -> list[str]:
-    """What does not have the digest that it is stored by. Results of processes are named by other digests: they only have to be readable."""
+def damaged_entries(store: Path, whole: set[tuple[str, bytes]] | None = None) -> list[str]:
+    """What does not have the digest that it is stored by. Results of processes are named by other digests: they only have to be readable.
+
+    What is in `whole` (databases and names) is not looked into: what else there is in them as it should be is added to it.
+    """
     damaged = []
+    whole = set() if whole is None else whole
     for database, name, content in _entries(store):
-        if database != "cache" and hashlib.sha256(content).digest() != name:
+        if (database, name) in whole:
+            continue
+        sha256 = hashlib.sha256(content).digest()
+        if sha256 == name or database == "cache":
+            whole.add((database, name))
+        else:
             damaged.append(f"{database}: {name.hex()}")
     for file in _large_files(store):
         facts = file.stat()
@@ -53,15 +62,15 @@ def stored_bytes(store: Path) -> int:
     return small + sum(file.stat().st_size for file in _large_files(store))
 
 
-def _entries(store: Path) -> Iterator[tuple[str, bytes, bytes]]:
-    """Database, name and content of each."""
+def _entries(store: Path) -> Iterator[tuple[str, bytes, memoryview]]:
+    """Database, name and content of each: its pages are read by who looks into it, before the next one is asked for."""
     for database in _DATABASES:
         for shard in sorted((store / database).iterdir()):
             with lmdb.open(str(shard), readonly=True, max_dbs=2, map_size=_MAP_BYTES) as environment:
                 content = environment.open_db(_CONTENT, create=False)
-                with environment.begin(content) as transaction:
+                with environment.begin(content, buffers=True) as transaction:
                     for name, value in transaction.cursor():
-                        yield database, bytes(name)[:_NAME_BYTES], bytes(value)
+                        yield database, bytes(name)[:_NAME_BYTES], value
 
 
 def _large_files(store: Path) -> Iterator[Path]:

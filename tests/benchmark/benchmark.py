@@ -331,8 +331,8 @@ def main() -> None:
         counts = [int(count) for count in options.services.split(",")]
         measured = _measured_before(options.output) if options.resume else []
         figures["scale"] = scale.document(measured)
-        for item in scale.measure_scale(counts, options.runs, options.scratch, known=tuple(measured)):
-            measured.append(item)
+        for items in scale.measure_scale(counts, options.runs, options.scratch, known=tuple(measured)):
+            measured += items
             figures["scale"] = scale.document(measured)
             _write(figures, options.output)
         if options.plot:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 import statistics
@@ -10,6 +11,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable
 
@@ -63,56 +66,98 @@ class Run:
 
 def measure_scale(
     counts: Sequence[int], runs: int, directory: Path | None = None, *, known: Sequence[Mapping[str, Any]] = ()
-) -> Iterator[dict[str, Any]]:
-    """For each number of services and each variant, what each kind of change costs, but for what is `known` already. Everything is in a scratch
-    directory (tens of GB for a thousand services), or below `directory`. What is being measured goes to stderr: it takes hours.
+) -> Iterator[list[dict[str, Any]]]:
+    """For each number of services, what each kind of change costs, with images and without, but for what is `known` already. Everything is in a
+    scratch directory (tens of GB for a thousand services), or below `directory`. What is being measured goes to stderr: it takes hours.
     """
-    for count, variant in unknown(counts, known):
-        yield {"services": count, "variant": variant, **_measure(count, variant, runs, directory)}
+    for count in unknown(counts, known):
+        yield _measure(count, runs, directory)
 
 
-def unknown(counts: Sequence[int], known: Sequence[Mapping[str, Any]]) -> list[tuple[int, str]]:
-    """The numbers of services and the variants that are to be measured."""
+def unknown(counts: Sequence[int], known: Sequence[Mapping[str, Any]]) -> list[int]:
+    """The numbers of services that are to be measured."""
     cases = {(item["services"], item["variant"]) for item in known}
-    return [(count, variant) for count in counts for variant in VARIANTS if (count, variant) not in cases]
+    return [count for count in counts if any((count, variant) not in cases for variant in VARIANTS)]
 
 
-def _measure(count: int, variant: str, runs: int, directory: Path | None) -> dict[str, Any]:
+@dataclass
+class _Repository:
+    """`phases` has what is measured of it."""
+
+    variant: str
+    project: PantsProject
+    store: Path
+    phases: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def run(self, *, daemon: bool) -> Run:
+        return Run(self.project, self.store, daemon=daemon)
+
+    def change(self, source: str) -> None:
+        """By a line that nobody has seen, and that changes what is compiled."""
+        path = self.project.root / source
+        number = time.time_ns()
+        line = f"const long changed_{number} = 1;\n" if source.endswith(".c") else f"# {number}\n"
+        path.write_text(path.read_text() + line)
+
+
+def _measure(count: int, runs: int, directory: Path | None) -> list[dict[str, Any]]:
+    """Both variants by turns, each with caches of its own: what a machine is slowed down by for some minutes makes no ratio."""
     scratch = Path(tempfile.mkdtemp(prefix="unikernel-scale-", dir=directory))
     try:
-        environment = {"XDG_CACHE_HOME": str(scratch / "cache")}
-        with make_monorepo(scratch / "repository", count, with_images=variant == "images", environment=environment) as project:
-            return _phases(project, store_of(scratch / "cache"), count, variant == "images", runs)
+        with contextlib.ExitStack() as stack:
+            repositories = []
+            for variant in VARIANTS:
+                cache = scratch / variant / "cache"
+                project = make_monorepo(
+                    scratch / variant / "repository",
+                    count,
+                    with_images=variant == "images",
+                    environment={"XDG_CACHE_HOME": str(cache)},
+                )
+                repositories.append(_Repository(variant, stack.enter_context(project), store_of(cache)))
+            _measure_phases(repositories, count, runs)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+    return [{"services": count, "variant": item.variant, **item.phases} for item in repositories]
 
 
-def _phases(project: PantsProject, store: Path, count: int, has_images: bool, runs: int) -> dict[str, Any]:
-    phases: dict[str, dict[str, Any]] = {}
+def _measure_phases(repositories: Sequence[_Repository], count: int, runs: int) -> None:
+    def measure(phase: str, run: Callable[[_Repository], Run], *, times: int = runs, only: str = "") -> None:
+        measured = [item for item in repositories if not only or item.variant == only]
+        documents: dict[str, list[dict[str, Any]]] = {item.variant: [] for item in measured}
+        for number in range(times):
+            print(f"{count} services: {phase}, {number + 1} of {times}", file=sys.stderr, flush=True)
+            for item in measured:
+                documents[item.variant].append(run(item).to_document())
+        for item in measured:
+            item.phases[phase] = _median(documents[item.variant])
 
-    def measure(name: str, run: Callable[[], Run], times: int = runs) -> None:
-        print(f"{count} services, {'with' if has_images else 'without'} images: {name}", file=sys.stderr, flush=True)
-        phases[name] = _median(run, times)
+    def run_changed(item: _Repository, source: str) -> Run:
+        item.change(source)
+        return item.run(daemon=True)
 
-    measure("cold", lambda: Run(project, store, daemon=False), 1)
-    phases["dist"] = _copied(project.root / "dist")
-    measure("no_op_without_daemon", lambda: Run(project, store, daemon=False))
-    # The first one starts it.
-    Run(project, store, daemon=True)
-    measure("no_op", lambda: Run(project, store, daemon=True))
+    measure("cold", lambda item: item.run(daemon=False), times=1)
+    for item in repositories:
+        item.phases["dist"] = _copied(item.project.root / "dist")
+    measure("no_op_without_daemon", lambda item: item.run(daemon=False))
+    for item in repositories:
+        # The first one starts it.
+        item.run(daemon=True)
+    measure("no_op", lambda item: item.run(daemon=True))
     for language, service in _LEAVES.items():
         if service.number < count:
-            measure(f"{language}_service_changed", _changing(project, store, service.source))
+            measure(f"{language}_service_changed", partial(run_changed, source=service.source))
     library = shared_source(Service(count - 1).team, "c" if count > 1 else "py")
-    measure("shared_library_changed", _changing(project, store, library))
-    if has_images:
-        service = Service(count - 1)
-        # Nobody has this one: a kernel is compiled.
-        build = service.files(with_image=False)[f"{service.directory}/BUILD"]
-        image = service.image_declaration(kernel_config='["CONFIG_LOG_BUF_SHIFT=13"]')
-        project.write(f"{service.directory}/BUILD", f"{build}\n{image}")
-        measure("kernel_option_of_one_changed", lambda: Run(project, store, daemon=True), 1)
-    return phases
+    measure("shared_library_changed", partial(run_changed, source=library))
+    measure("kernel_option_of_one_changed", partial(_run_with_another_kernel, service=Service(count - 1)), times=1, only="images")
+
+
+def _run_with_another_kernel(item: _Repository, service: Service) -> Run:
+    """Nobody has this one: a kernel is compiled."""
+    build = service.files(with_image=False)[f"{service.directory}/BUILD"]
+    image = service.image_declaration(kernel_config='["CONFIG_LOG_BUF_SHIFT=13"]')
+    item.project.write(f"{service.directory}/BUILD", f"{build}\n{image}")
+    return item.run(daemon=True)
 
 
 def _copied(dist: Path) -> dict[str, Any]:
@@ -126,21 +171,7 @@ def _copied(dist: Path) -> dict[str, Any]:
     return {"wall_seconds": round(wall, 2), "written_mb": round(size / 1e6, 1)}
 
 
-def _changing(project: PantsProject, store: Path, source: str) -> Callable[[], Run]:
-    """Each time, a line that nobody has seen, and that changes what is compiled."""
-
-    def change() -> Run:
-        path = project.root / source
-        number = time.time_ns()
-        line = f"const long changed_{number} = 1;\n" if source.endswith(".c") else f"# {number}\n"
-        path.write_text(path.read_text() + line)
-        return Run(project, store, daemon=True)
-
-    return change
-
-
-def _median(measure: Callable[[], Run], runs: int) -> dict[str, Any]:
-    documents = [measure().to_document() for _ in range(runs)]
+def _median(documents: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {name: round(statistics.median(document[name] for document in documents), 2) for name in documents[0]}
 
 
