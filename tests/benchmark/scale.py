@@ -68,8 +68,11 @@ def measure_scale(
     counts: Sequence[int], runs: int, directory: Path | None = None, *, known: Sequence[Mapping[str, Any]] = ()
 ) -> Iterator[list[dict[str, Any]]]:
     """For each number of services, what each kind of change costs, with images and without, but for what is `known` already. Everything is in a
-    scratch directory (tens of GB for a thousand services), or below `directory`. What is being measured goes to stderr: it takes hours.
+    scratch directory (tens of GB for a thousand services), or below `directory`, which need not be there. What is being measured goes to stderr:
+    it takes hours.
     """
+    if directory is not None:
+        directory.mkdir(parents=True, exist_ok=True)
     for count in unknown(counts, known):
         yield _measure(count, runs, directory)
 
