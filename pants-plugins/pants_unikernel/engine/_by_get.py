@@ -53,7 +53,7 @@ from pants.source.source_root import SourceRootsRequest, SourceRootsResult
 
 from pants_unikernel.deployment_types import BuiltDeployment, UnikernelDeploymentFieldSet
 from pants_unikernel.engine import _write_dist
-from pants_unikernel.engine._create_digest_hash import tell_create_digests_apart
+from pants_unikernel.engine._collection_hash import tell_requests_apart
 from pants_unikernel.engine._remote_cache import ask_remote_cache_first
 from pants_unikernel.image_types import (
     BuiltImage,
@@ -77,9 +77,6 @@ from pants_unikernel.image_types import (
 from pants_unikernel.package_types import OwnPackage, OwnPackageFieldSet
 from unikernel.rootfs.layer import LayerIndex
 
-tell_create_digests_apart()
-_write_dist.write_only_what_changed()
-
 # Of targets that are there: with Pants' own word for it, it is asked for what Pants has found already.
 _ORIGIN = "<infallible>"
 # Its name says that it may change: only here.
@@ -87,7 +84,11 @@ uncacheable_rule = _uncacheable_rule
 
 
 def rules() -> Iterable[QueryRule]:
-    """What the engine must know to answer what is asked from outside of rules."""
+    """What the engine must know to answer what is asked from outside of rules. For a backend that builds images: where there may be thousands, Pants itself
+    has to do some things otherwise. All others leave it as it is.
+    """
+    tell_requests_apart()
+    _write_dist.write_only_what_changed()
     return _write_dist.rules()
 
 

@@ -113,7 +113,7 @@ async def build_deployment(field_set: UnikernelDeploymentFieldSet, docker: Docke
         toolkit,
         ["deploy-manifests", f"--workload={_WORKLOAD}", f"--output={path}"],
         description=f"Write the manifests of {origin}",
-        input_digest=await engine.create_digest([FileContent(_WORKLOAD, json.dumps(workload, sort_keys=True).encode())]),
+        input_digests=[await engine.create_digest([FileContent(_WORKLOAD, json.dumps(workload, sort_keys=True).encode())])],
         output_directories=[path],
     )
     return BuiltDeployment((await run_step(process, origin)).output_digest, path, target)

@@ -104,7 +104,7 @@ async def _push_process(
             f"--skopeo={skopeo}",
         ],
         description=f"Push {layout} to {push.destination.repository}",
-        input_digest=await engine.part_of(package.digest, [f"{directory}/**" for directory in directories]),
+        input_digests=[await engine.part_of(package.digest, [f"{directory}/**" for directory in directories])],
         env=environment,
     )
 

@@ -49,7 +49,7 @@ async def _run_process(
         toolkit,
         ["run", *words, *(["--debug"] if is_debugged else []), *demanded, os.path.join("{chroot}", image), "--"],
         description=f"Run {field_set.address}",
-        input_digest=await engine.merge_digests(digests),
+        input_digests=digests,
     )
 
 

@@ -236,7 +236,7 @@ async def _test_process(
             *([] if is_debug else [f"--report={report}", f"--console={_CONSOLE}"]),
         ],
         description=f"Boot and test {address}",
-        input_digest=await engine.merge_digests([booted, document]),
+        input_digests=[booted, document],
         env={"PATH": os.path.dirname(monitor.path), "UNIKERNEL_TOOLS": monitor.fingerprint},
         output_files=[report, _CONSOLE],
         cache_scope=ProcessCacheScope.PER_SESSION if environment.test.force else ProcessCacheScope.SUCCESSFUL,

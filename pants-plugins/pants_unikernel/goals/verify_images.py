@@ -116,7 +116,7 @@ async def verify_images(
 async def prepare_verification(request: VerificationRequest, toolkit: Toolkit) -> Verification:
     description = "Verify unikernel images"
     return Verification(
-        await toolkit_process(toolkit, ["verify", *request.arguments], description=description, input_digest=request.keys)
+        await toolkit_process(toolkit, ["verify", *request.arguments], description=description, input_digests=[request.keys])
     )
 
 

@@ -126,7 +126,7 @@ async def toolkit_process(
     argv: Iterable[str],
     *,
     description: str,
-    input_digest: Digest,
+    input_digests: Iterable[Digest] = (),
     immutable_input_digests: Mapping[str, Digest] | None = None,
     env: Mapping[str, str] | None = None,
     output_files: Iterable[str] = (),
@@ -144,7 +144,7 @@ async def toolkit_process(
     return Process(
         (*common.argv, "-m", module, *argv),
         description=description,
-        input_digest=await engine.merge_digests([common.input_digest, input_digest]),
+        input_digest=await engine.merge_digests([common.input_digest, *input_digests]),
         immutable_input_digests=immutable_input_digests,
         env={**common.env, **(env or {})},
         output_files=output_files,

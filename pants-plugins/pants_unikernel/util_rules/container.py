@@ -50,7 +50,7 @@ async def build_container(
     described = await describe_library_os(field_set, library_oses)
     app = await package_app(field_set.app, python_setup)
     layers = await rootfs_layers(field_set, app, toolkit, link_toolchain, machine=described.description.architecture)
-    placed = await place_layers(layers)
+    placed = place_layers(layers)
     name = posixpath.splitext(field_set.output_path.value_or_default(file_ending=described.suffix))[0]
     layout, archive = f"{name}.container", f"{name}.container.tar"
     settings: dict[str, Any] = {
@@ -71,7 +71,7 @@ async def build_container(
             f"--archive={archive}",
         ],
         description=f"Make a container image of {origin}",
-        input_digest=await engine.merge_digests([placed.digest, await engine.create_digest(documents)]),
+        input_digests=[*placed.digests, await engine.create_digest(documents)],
         immutable_input_digests=placed.immutable_inputs,
         output_files=[archive],
         output_directories=[layout],

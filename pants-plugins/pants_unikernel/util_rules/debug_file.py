@@ -40,7 +40,7 @@ async def rootfs_debug_inputs(
 ) -> DebugInputs:
     """Of an image with a root file system; `arguments` tell where its kernel's symbols are. Nothing of it takes time."""
     words = [*arguments, *(f"--layer={path}" for path in placed.paths)]
-    inputs, immutable = [("", placed.digest)], {**placed.immutable_inputs, **immutable_inputs}
+    inputs, immutable = [("", digest) for digest in placed.digests], {**placed.immutable_inputs, **immutable_inputs}
     if not app.docker_image:
         words += [f"--root={_ARTIFACTS}", *(f"--artifact={path}" for path in app.paths)]
         inputs.append((_ARTIFACTS, app.digest))
@@ -90,7 +90,7 @@ async def debug_file_of(field_set: UnikernelImageFieldSet, image: BuiltImage, to
         toolkit,
         ["debug-file", f"--image={image.path}", *inputs.arguments, f"--output={path}"],
         description=f"Write the debug file of {origin}",
-        input_digest=await engine.merge_digests(parts),
+        input_digests=parts,
         immutable_input_digests=inputs.immutable_inputs,
         env=inputs.environment,
         output_files=[path],

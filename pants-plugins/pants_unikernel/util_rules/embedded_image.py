@@ -83,7 +83,7 @@ async def _link_process(
             "--quiet",
         ],
         description=description,
-        input_digest=await engine.merge_digests([placed.digest, parts.init, await engine.create_digest([spec])]),
+        input_digests=[*placed.digests, parts.init, await engine.create_digest([spec])],
         immutable_input_digests={_KIT_INPUT: parts.kit, **placed.immutable_inputs},
         env=toolchain.environment,
         output_files=[path, manifest_path(path)],
@@ -112,7 +112,7 @@ async def build_embedded_image(
     parts = await linux_parts(options, origin)
     path = field_set.output_path.value_or_default(file_ending="elf")
     description = f"Link {origin} with its tests" if request.tests else f"Link {origin}"
-    placed = await place_layers(layers)
+    placed = place_layers(layers)
     link = await _link_process(description, spec, path, placed, parts, toolkit, link_toolchain)
     if request.tests:
         return await built_image(path, [(await run_step(link, origin)).output_digest], [])

@@ -6,7 +6,7 @@ import posixpath
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pants.engine.fs import Digest
+from pants.engine.fs import EMPTY_DIGEST, Digest
 
 from pants_unikernel import engine
 from pants_unikernel.image_types import BuiltImage, UnikernelImageFieldSet
@@ -55,7 +55,7 @@ async def hypervisor_configs_of(
 ) -> HypervisorConfigs:
     names = _hypervisors(field_set)
     if not names:
-        return HypervisorConfigs(await engine.merge_digests([]), ())
+        return HypervisorConfigs(EMPTY_DIGEST, ())
     only_image = await engine.part_of(image.digest, [image.path])
     paths = [posixpath.splitext(image.path)[0] + HYPERVISORS[name].ending for name in names]
     processes = [
@@ -63,7 +63,7 @@ async def hypervisor_configs_of(
             toolkit,
             ["hypervisor-config", image.path, f"--for={name}", f"--output={path}"],
             description=f"Configure {HYPERVISORS[name].title} for {field_set.address}",
-            input_digest=only_image,
+            input_digests=[only_image],
             output_files=[path],
         )
         for name, path in zip(names, paths)

@@ -139,7 +139,6 @@ async def _describe_compiler(
             f"--output={_DESCRIPTION}",
         ],
         description=f"Look at what {library_os} links with",
-        input_digest=await engine.create_digest([]),
         env={"PATH": ":".join(toolchain.search_path)},
         immutable_input_digests=toolchain.immutable_inputs,
         output_files=[_DESCRIPTION],
@@ -241,9 +240,7 @@ async def build_linked_image(
             f"--output={path}",
         ],
         description=f"Put the manifest into {origin}",
-        input_digest=await engine.merge_digests(
-            [program.digest, await engine.create_digest([document, *resolved.description_files])]
-        ),
+        input_digests=[program.digest, await engine.create_digest([document, *resolved.description_files])],
         immutable_input_digests=toolchain.immutable_inputs,
         output_files=[path, manifest_path(path)],
     )

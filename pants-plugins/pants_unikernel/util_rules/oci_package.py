@@ -40,9 +40,7 @@ async def build_oci_package(request: OciPackageRequest, library_oses: LibraryOsT
             *([f"--kraftkit={paths['kraftkit']}"] if "kraftkit" in paths else []),
         ],
         description=f"Make an OCI package of {origin}",
-        input_digest=await engine.merge_digests(
-            [await engine.part_of(image.digest, [image.path]), await engine.create_digest([settings])]
-        ),
+        input_digests=[await engine.part_of(image.digest, [image.path]), await engine.create_digest([settings])],
         output_directories=paths.values(),
     )
     digest = (await run_step(process, origin)).output_digest

@@ -84,7 +84,7 @@ async def _check_inputs_process(resolved: ResolvedLibraryOs, found: FoundInputs,
         toolkit,
         ["check-library-os", name, *_library_os_arguments(resolved, found)],
         description=f"Look at the kernel and the tools of {name}",
-        input_digest=description,
+        input_digests=[description],
         immutable_input_digests=resolved.immutable_inputs,
         env={"UNIKERNEL_TOOLS": found.fingerprint},
     )
@@ -142,7 +142,7 @@ async def build_packed_image(
         choose_memory(image.memory, indexes, MemoryNeeds.of_library_os(library_os))
     path = field_set.output_path.value_or_default(file_ending=pack.suffix)
     version = _version(resolved)
-    placed = await place_layers(layers)
+    placed = place_layers(layers)
     spec = spec_file(image)
     process = await toolkit_process(
         toolkit,
@@ -155,7 +155,7 @@ async def build_packed_image(
             f"--output={path}",
         ],
         description=f"Pack {origin}{' and its tests' if request.tests else ''} with {library_os.name}",
-        input_digest=await engine.merge_digests([placed.digest, description, await engine.create_digest([spec])]),
+        input_digests=[*placed.digests, description, await engine.create_digest([spec])],
         immutable_input_digests={**placed.immutable_inputs, **resolved.immutable_inputs},
         env={"PATH": ":".join(searched), "UNIKERNEL_TOOLS": found.fingerprint},
         output_files=[path, manifest_path(path)],

@@ -136,7 +136,7 @@ async def python_tests_layer(
             "--output=tests.cpio",
         ],
         description=f"Lay out the tests of {origin}",
-        input_digest=await engine.merge_digests(digests),
+        input_digests=digests,
         immutable_input_digests={_RUNTIME: application.runtime.digest},
         output_files=["tests.cpio", "tests.json"],
     )

@@ -67,7 +67,7 @@ class PlacedLayers:
     """The layers as inputs of a process: `paths` of their archives, in order."""
 
     paths: tuple[str, ...]
-    digest: Digest
+    digests: tuple[Digest, ...]
     immutable_inputs: dict[str, Digest]
 
 
@@ -104,12 +104,12 @@ async def rootfs_layers(
     return [*tests_layers, *layers, *([libraries] if libraries else []), *([files] if files else [])]
 
 
-async def place_layers(layers: Iterable[RootfsLayer]) -> PlacedLayers:
+def place_layers(layers: Iterable[RootfsLayer]) -> PlacedLayers:
     layers = tuple(layers)
     directories = {layer.name: f"__{layer.name}" for layer in layers if layer.name in _SHARED_LAYERS}
     return PlacedLayers(
         tuple(os.path.join(directories.get(layer.name, ""), layer.archive) for layer in layers),
-        await engine.merge_digests(layer.digest for layer in layers if layer.name not in directories),
+        tuple(layer.digest for layer in layers if layer.name not in directories),
         {directories[layer.name]: layer.digest for layer in layers if layer.name in directories},
     )
 
@@ -166,7 +166,6 @@ async def capture_python_runtime(constraints: InterpreterConstraints, origin: st
         toolkit,
         ["describe-python", f"--interpreter={interpreter.path}", "--output=python.json"],
         description=f"Look at the Python interpreter {interpreter.path}",
-        input_digest=await engine.create_digest([]),
         output_files=["python.json"],
         # The machine's interpreter and libraries can change under the same path. The description has their digests.
         cache_scope=ProcessCacheScope.PER_RESTART_SUCCESSFUL,
@@ -176,7 +175,7 @@ async def capture_python_runtime(constraints: InterpreterConstraints, origin: st
         toolkit,
         ["capture-python", "--description=python.json", "--output=python"],
         description=f"Capture the Python interpreter {interpreter.path}",
-        input_digest=description,
+        input_digests=[description],
         output_directories=["python"],
     )
     captured = (await run_step(capture, origin)).output_digest
@@ -188,7 +187,6 @@ async def python_layer(runtime: PythonRuntime, origin: str, toolkit: Toolkit, to
         toolkit,
         ["python-layer", f"--runtime={_RUNTIME}", f"--strip={toolchain.paths['strip']}", "--output=python.cpio"],
         description="Lay out the Python interpreter and its standard library",
-        input_digest=await engine.create_digest([]),
         immutable_input_digests={_RUNTIME: runtime.digest},
         env=toolchain.environment,
         output_files=["python.cpio", "python.json"],
@@ -227,7 +225,6 @@ async def docker_image_layer(
         toolkit,
         [*argv, "--output=application.cpio"],
         description=f"Lay out {app.target.address}",
-        input_digest=await engine.create_digest([]),
         env=environment,
         output_files=["application.cpio", "application.json"],
     )
@@ -258,12 +255,15 @@ async def lay_out_application(
         toolkit,
         [*argv, "--distributions=distributions.tar"],
         description=f"Lay out {app.target.address}",
-        input_digest=await engine.add_prefix(app.digest, _ARTIFACTS),
+        input_digests=[await engine.add_prefix(app.digest, _ARTIFACTS)],
         immutable_input_digests={_RUNTIME: runtime.digest} if runtime is not None else {},
         env=toolchain.environment,
         output_files=["application.cpio", "application.json", "distributions.tar"],
     )
     result = await run_step(process, origin)
+    if runtime is None:
+        # Only a PEX has distributions, and no layer is made of one without an interpreter.
+        return LaidOutApplication(RootfsLayer("application", result.output_digest), None, None)
     outputs = await engine.digest_entries(result.output_digest)
     entries = {entry.path: entry for entry in outputs if isinstance(entry, FileEntry)}
     distributions = entries.pop("distributions.tar", None)
@@ -286,7 +286,7 @@ async def distributions_layer(raw: Digest, runtime: PythonRuntime, origin: str, 
         toolkit,
         ["distributions-layer", "--distributions=distributions.tar", f"--runtime={_RUNTIME}", "--output=distributions.cpio"],
         description="Lay out third-party distributions",
-        input_digest=raw,
+        input_digests=[raw],
         immutable_input_digests={_RUNTIME: runtime.digest},
         output_files=["distributions.cpio", "distributions.json"],
     )
@@ -313,7 +313,7 @@ async def libraries_layer(
         toolkit,
         ["describe-libraries", "--needs=needs.json", "--output=description.json"],
         description=f"Find the shared libraries of {origin}",
-        input_digest=await engine.create_digest([FileContent("needs.json", content)]),
+        input_digests=[await engine.create_digest([FileContent("needs.json", content)])],
         output_files=["description.json"],
         cache_scope=ProcessCacheScope.PER_RESTART_SUCCESSFUL,
     )
@@ -322,7 +322,7 @@ async def libraries_layer(
         toolkit,
         ["libraries-layer", "--description=description.json", "--output=libraries.cpio"],
         description="Lay out shared libraries",
-        input_digest=description,
+        input_digests=[description],
         output_files=["libraries.cpio", "libraries.json"],
     )
     return RootfsLayer("libraries", (await run_step(capture, origin)).output_digest)
@@ -377,7 +377,7 @@ async def files_layer(field: UnikernelImageFilesField, toolkit: Toolkit, *, mach
         toolkit,
         ["files-layer", "--files=files.json", "--root=.", f"--machine={machine}", "--output=files.cpio"],
         description=f"Lay out the extra files of {field.address}",
-        input_digest=await engine.merge_digests(digests),
+        input_digests=digests,
         output_files=["files.cpio", "files.json"],
     )
     result = await run_step(process, str(field.address))

@@ -32,7 +32,7 @@ async def sbom_process(
             *(["--time-zones"] if time_zones else []),
         ],
         description=f"List the components of {inventory.name}",
-        input_digest=await engine.create_digest([FileContent(_INVENTORY, inventory.to_json().encode())]),
+        input_digests=[await engine.create_digest([FileContent(_INVENTORY, inventory.to_json().encode())])],
         output_files=[spdx, cyclonedx],
         module="unikernel.sbom",
     )

@@ -153,7 +153,7 @@ class ImageSpec:
         return self.network.hostname or self.name[:LONGEST_HOSTNAME]
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=1, sort_keys=True) + "\n"
+        return json.dumps(asdict(self), separators=(",", ":"), sort_keys=True) + "\n"
 
     @classmethod
     def read(cls, path: Path) -> ImageSpec:
