@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -20,7 +20,8 @@ unikernel_image(name="unikernel", app=":program", network="none", library_os="pi
 unikernel_image(name="odd", app=":program", network="none", library_os="picolibc", output_path="app/unikernel.!o d,d.elf")
 archive(name="archive", packages=[":unikernel"], format="tar")
 """
-_IMAGE, _LAYOUT, _PROGRAM = "app/unikernel.elf", "app/unikernel.oci", "app/program"
+_IMAGE, _LAYOUT = "app/unikernel.elf", "app/unikernel.oci"
+_PROGRAM, _ARCHIVE = "app/program", "app/archive.tar"
 
 
 @pytest.fixture(scope="module")
@@ -102,11 +103,14 @@ def test_what_changed_is_put_in_place_whole(project: PantsProject) -> None:
     assert list(project.root.rglob(".staging-*")) == []
 
 
-def test_another_target_is_written_as_ever(project: PantsProject) -> None:
-    before = written(project)
-    (project.root / "dist" / _PROGRAM).unlink()
-    project.succeed("package", "app:program")
-    assert (project.root / "dist" / _PROGRAM).is_file()
+@pytest.mark.parametrize("specs", [["app:program", "app:archive"], ["::"]], ids=["alone", "with images"])
+def test_other_targets_are_written_as_ever(project: PantsProject, specs: Sequence[str]) -> None:
+    before, contents = written(project), project.digests("")
+    for path in (_PROGRAM, _ARCHIVE):
+        (project.root / "dist" / path).unlink()
+    project.succeed("package", *specs)
+    assert project.digests("") == contents
+    assert os.access(project.root / "dist" / _PROGRAM, os.X_OK)
     assert written(project) == before
 
 

@@ -121,10 +121,12 @@ def make_monorepo(
     environment: Mapping[str, str] | None = None,
     extra_configuration: str = "",
 ) -> PantsProject:
-    """A repository of `count` services. Without images it is what a team has before it adds any."""
-    project = PantsProject(
-        root, configuration=plugin_configuration(PYTHON_BACKEND, extra=extra_configuration), environment=environment
-    )
+    """A repository of `count` services. Without images it is what a team has before it adds any: of the plugin there is the backend that compiles
+    programs in C, which Pants itself has none for.
+    """
+    plugin = "pants_unikernel" if with_images else "pants_unikernel.cc"
+    configuration = plugin_configuration(PYTHON_BACKEND, plugin=plugin, extra=extra_configuration)
+    project = PantsProject(root, configuration=configuration, environment=environment)
     services = [Service(number) for number in range(count)]
     project.write("shared/BUILD", _SHARED_BUILD)
     project.write("shared/__init__.py", "")

@@ -165,9 +165,9 @@ def files_of(image: str) -> list[str]:
     return [elf, *paths_beside(elf)]
 
 
-def plugin_configuration(*backends: str, extra: str = "") -> str:
-    """With the backends beside the plugin. Without Pants' Python backend, which C needs as little, Pants starts in half of the time."""
-    enabled = ", ".join(f'"{backend}"' for backend in (*backends, "pants_unikernel"))
+def plugin_configuration(*backends: str, plugin: str = "pants_unikernel", extra: str = "") -> str:
+    """With the backends beside the plugin's, `plugin`. Without Pants' Python backend, which C needs as little, Pants starts in half of the time."""
+    enabled = ", ".join(f'"{backend}"' for backend in (*backends, plugin))
     roots = ", ".join(f'"{root}"' for root in PLUGIN_SOURCE_ROOTS)
     return f"""\
 [GLOBAL]
