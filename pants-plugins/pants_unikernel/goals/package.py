@@ -28,7 +28,7 @@ async def package_target(field_set: AnyPackageFieldSet, union_membership: UnionM
         )
     target = await engine.find_target(field_set.address)
     types: Iterable[type[OwnPackageFieldSet]] = union_membership.get(OwnPackageFieldSet)
-    own = next(type_ for type_ in types if type_.is_applicable(target))
+    (own,) = (type_ for type_ in types if type_.is_applicable(target))
     return await engine.package_own(own.create(target))
 
 
