@@ -169,6 +169,15 @@ class OciPackageRequest:
 
 
 @dataclass(frozen=True)
+class Toolkit:
+    """The toolkit, installed with its requirements into a virtual environment that Pants manages. `process` runs its interpreter, without
+    arguments: what is common to all of its processes is asked for once.
+    """
+
+    process: Process
+
+
+@dataclass(frozen=True)
 class LinuxPartsRequest:
     """`kernel_options` are those on top of the base configuration, in one canonical form."""
 

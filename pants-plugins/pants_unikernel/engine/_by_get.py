@@ -70,6 +70,7 @@ from pants_unikernel.image_types import (
     Service,
     ServiceRequest,
     ServiceRequestBase,
+    Toolkit,
     Verification,
     VerificationRequest,
     VerificationRequestBase,
@@ -196,6 +197,10 @@ async def venv_pex_process(request: VenvPexProcess) -> Process:
 
 async def find_interpreter(constraints: InterpreterConstraints) -> PythonExecutable:
     return await Get(PythonExecutable, InterpreterConstraints, constraints)
+
+
+async def find_toolkit() -> Toolkit:
+    return await Get(Toolkit)
 
 
 # --- images -------------------------------------------------------------------------------------------------------

@@ -21,9 +21,9 @@ from pants.util.logging import LogLevel
 from pants_unikernel import engine
 from pants_unikernel.deployment_types import BuiltDeployment, UnikernelDeploymentFieldSet
 from pants_unikernel.goals.package_image import BuiltOciLayout, image_of, layouts_of
-from pants_unikernel.image_types import UnikernelImageFieldSet
+from pants_unikernel.image_types import Toolkit, UnikernelImageFieldSet
 from pants_unikernel.package_types import OwnPackage, OwnPackageFieldSet
-from pants_unikernel.subsystems.toolkit import Toolkit, toolkit_process
+from pants_unikernel.subsystems.toolkit import toolkit_process
 from pants_unikernel.target_types import default_hostname
 from pants_unikernel.util_rules.destinations import Destination, find_destinations, registry_address
 from pants_unikernel.util_rules.failures import UnikernelBuildError, run_step

@@ -16,10 +16,15 @@ from pants.util.logging import LogLevel
 
 from pants_unikernel import engine
 from pants_unikernel.dist_files import DistPackage, DistPath
-from pants_unikernel.image_types import BuiltImage, BuiltLayout, ContainerRequest, OciPackageRequest, UnikernelImageFieldSet
+from pants_unikernel.image_types import (
+    BuiltImage,
+    BuiltLayout,
+    ContainerRequest,
+    OciPackageRequest,
+    UnikernelImageFieldSet,
+)
 from pants_unikernel.package_types import OwnPackage, OwnPackageFieldSet
 from pants_unikernel.subsystems.linux import UnikernelLinux
-from pants_unikernel.subsystems.toolkit import Toolkit
 from pants_unikernel.target_types import LAYOUT_FORMATS
 from pants_unikernel.util_rules import (
     container,
@@ -147,7 +152,6 @@ async def package_unikernel_image(
     output_paths: DeclaredOutputPaths,
     docker: DockerOptions,
     linux: UnikernelLinux,
-    toolkit: Toolkit,
 ) -> OwnPackage:
     output_paths.check(field_set)
     if "container" in field_set.formats.value:
@@ -157,6 +161,8 @@ async def package_unikernel_image(
     await check_hypervisors(field_set, library_oses, linux)
     found = await find_destinations(field_set, docker) if set(field_set.formats.value) & set(LAYOUT_FORMATS) else []
     image = await build_image(field_set, library_oses)
+    # Not a parameter: the image's rule looks at this machine while the toolkit is set up.
+    toolkit = await engine.find_toolkit()
     layouts = await _build_layouts(field_set, image)
     configs = await hypervisor_configs_of(field_set, image, library_oses, toolkit)
     lines = [_summary(image.size, image.sha256)]

@@ -23,8 +23,8 @@ from pants.util.logging import LogLevel
 
 from pants_unikernel import engine
 from pants_unikernel.goals.package_image import BuiltOciLayout, BuiltUnikernelImage, image_of, layouts_of
-from pants_unikernel.image_types import UnikernelImageFieldSet
-from pants_unikernel.subsystems.toolkit import Toolkit, toolkit_process
+from pants_unikernel.image_types import Toolkit, UnikernelImageFieldSet
+from pants_unikernel.subsystems.toolkit import toolkit_process
 from pants_unikernel.target_types import UnikernelImageFormatsField, UnikernelImageSkipPushField
 from pants_unikernel.util_rules.destinations import CONTAINER_SUFFIX, KRAFTKIT_SUFFIX, Destination, find_destinations
 from pants_unikernel.util_rules.lookup import find_program

@@ -14,9 +14,9 @@ from pants.util.logging import LogLevel
 
 from pants_unikernel import engine
 from pants_unikernel.goals.package_image import image_of
-from pants_unikernel.image_types import UnikernelImageFieldSet
+from pants_unikernel.image_types import Toolkit, UnikernelImageFieldSet
 from pants_unikernel.subsystems.run import UnikernelRun
-from pants_unikernel.subsystems.toolkit import Toolkit, toolkit_process
+from pants_unikernel.subsystems.toolkit import toolkit_process
 from pants_unikernel.util_rules.debug_file import debug_file_of
 from pants_unikernel.util_rules.image import build_image
 from pants_unikernel.util_rules.library_os import LibraryOsTargets

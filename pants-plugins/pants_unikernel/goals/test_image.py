@@ -44,10 +44,10 @@ from pants_unikernel.image_test_target import (
     UnikernelTestTimeoutField,
     invalid,
 )
-from pants_unikernel.image_types import BuiltImage, TestsInImage, UnikernelImageFieldSet
+from pants_unikernel.image_types import BuiltImage, TestsInImage, Toolkit, UnikernelImageFieldSet
 from pants_unikernel.subsystems.run import UnikernelRun
 from pants_unikernel.subsystems.test import UnikernelTest
-from pants_unikernel.subsystems.toolkit import Toolkit, toolkit_process
+from pants_unikernel.subsystems.toolkit import toolkit_process
 from pants_unikernel.util_rules.debug_file import debug_file_of
 from pants_unikernel.util_rules.image import build_image
 from pants_unikernel.util_rules.library_os import LibraryOsTargets, describe_library_os

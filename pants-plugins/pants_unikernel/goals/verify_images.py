@@ -20,9 +20,9 @@ from pants.util.logging import LogLevel
 from pants.util.strutil import softwrap
 
 from pants_unikernel import engine
-from pants_unikernel.image_types import UnikernelImageFieldSet, Verification, VerificationRequest, VerificationRequestBase
+from pants_unikernel.image_types import Toolkit, UnikernelImageFieldSet, Verification, VerificationRequest, VerificationRequestBase
 from pants_unikernel.subsystems.signing import UnikernelSigning
-from pants_unikernel.subsystems.toolkit import Toolkit, toolkit_process
+from pants_unikernel.subsystems.toolkit import toolkit_process
 from pants_unikernel.util_rules.failures import UnikernelBuildError
 from pants_unikernel.util_rules.library_os import LibraryOsTargets, describe_library_os
 from pants_unikernel.util_rules.signing import trust_in, trusted_key, user_path

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from pants.util.logging import LogLevel
 from pants.util.strutil import softwrap
 
 from pants_unikernel import engine
+from pants_unikernel.image_types import Toolkit
 
 _PACKAGE = "unikernel"
 _NOT_SHIPPED = ("__pycache__", "testing")
@@ -63,15 +64,6 @@ class UnikernelToolkit(PythonToolRequirementsBase):
 
     default_lockfile_resource = ("pants_unikernel.subsystems", "toolkit.lock")
     lockfile_rules_type = LockfileRules.SIMPLE
-
-
-@dataclass(frozen=True)
-class Toolkit:
-    """The toolkit, installed with its requirements into a virtual environment that Pants manages. `process` runs its interpreter, without
-    arguments: what is common to all of its processes is asked for once.
-    """
-
-    process: Process
 
 
 def toolkit_sources(*patterns: str) -> list[FileContent]:

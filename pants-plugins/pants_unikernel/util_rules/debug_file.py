@@ -9,8 +9,8 @@ from pants.engine.fs import Digest
 from pants.util.frozendict import FrozenDict
 
 from pants_unikernel import engine
-from pants_unikernel.image_types import BuiltDebugFile, BuiltImage, DebugInputs, RootfsLayer, UnikernelImageFieldSet
-from pants_unikernel.subsystems.toolkit import Toolkit, toolkit_process
+from pants_unikernel.image_types import BuiltDebugFile, BuiltImage, DebugInputs, RootfsLayer, Toolkit, UnikernelImageFieldSet
+from pants_unikernel.subsystems.toolkit import toolkit_process
 from pants_unikernel.util_rules.failures import UnikernelBuildError, run_step
 from pants_unikernel.util_rules.library_os import LibraryOsTargets, describe_library_os
 from pants_unikernel.util_rules.rootfs import PackagedApp, PlacedLayers, capture_python_runtime

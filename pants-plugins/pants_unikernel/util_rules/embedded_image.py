@@ -11,14 +11,14 @@ from pants.engine.unions import UnionRule
 from pants.util.logging import LogLevel
 
 from pants_unikernel import engine
-from pants_unikernel.image_types import BuiltImage, EmbeddedImageRequest, LinuxParts, UnikernelImageFieldSet
+from pants_unikernel.image_types import BuiltImage, EmbeddedImageRequest, LinuxParts, Toolkit, UnikernelImageFieldSet
 from pants_unikernel.subsystems.linux import UnikernelLinux
-from pants_unikernel.subsystems.toolkit import Toolkit, toolkit_process
+from pants_unikernel.subsystems.toolkit import toolkit_process
 from pants_unikernel.util_rules import linux_kit
 from pants_unikernel.util_rules.debug_file import rootfs_debug_inputs
 from pants_unikernel.util_rules.failures import UnikernelBuildError, errors_of, run_step, run_steps
 from pants_unikernel.util_rules.image import built_image, image_spec, spec_file
-from pants_unikernel.util_rules.linux_kit import INIT, KIT, linux_parts
+from pants_unikernel.util_rules.linux_kit import INIT, KIT, LinuxMaterials, linux_parts
 from pants_unikernel.util_rules.rootfs import PlacedLayers, package_app, place_layers, rootfs_layers
 from pants_unikernel.util_rules.sbom import sbom_process
 from pants_unikernel.util_rules.toolchain import LinkToolchain
@@ -97,7 +97,11 @@ async def build_embedded_image(
     toolkit: Toolkit,
     python_setup: PythonSetup,
     link_toolchain: LinkToolchain,
+    _materials: LinuxMaterials,
 ) -> BuiltImage:
+    """`_materials` are the kernel's, see `build_linux_parts`. They are asked for here already, and all at once: what is missing is said before
+    anything is packaged, and each process that looks at this machine costs a copy of Pants' page tables, which grow with what is packaged.
+    """
     field_set = request.field_set
     origin = str(field_set.address)
     options = kernel_options(field_set, linux)

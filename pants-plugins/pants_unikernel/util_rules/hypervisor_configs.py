@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pants.engine.fs import EMPTY_DIGEST, Digest
 
 from pants_unikernel import engine
-from pants_unikernel.image_types import BuiltImage, UnikernelImageFieldSet
+from pants_unikernel.image_types import BuiltImage, Toolkit, UnikernelImageFieldSet
 from pants_unikernel.subsystems.linux import UnikernelLinux
-from pants_unikernel.subsystems.toolkit import Toolkit, toolkit_process
+from pants_unikernel.subsystems.toolkit import toolkit_process
 from pants_unikernel.util_rules.embedded_image import kernel_options
 from pants_unikernel.util_rules.failures import errors_of, run_steps
 from pants_unikernel.util_rules.library_os import LibraryOsTargets, describe_library_os

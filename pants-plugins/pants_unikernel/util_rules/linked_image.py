@@ -38,8 +38,8 @@ from pants_unikernel.cc.toolchain import (
     host_probe,
     probe_host,
 )
-from pants_unikernel.image_types import BuiltImage, LinkedImageRequest, UnikernelImageFieldSet
-from pants_unikernel.subsystems.toolkit import Toolkit, toolkit_process
+from pants_unikernel.image_types import BuiltImage, LinkedImageRequest, Toolkit, UnikernelImageFieldSet
+from pants_unikernel.subsystems.toolkit import toolkit_process
 from pants_unikernel.util_rules.debug_file import program_debug_inputs
 from pants_unikernel.util_rules.failures import UnikernelBuildError, run_step, run_steps
 from pants_unikernel.util_rules.image import built_image, image_spec, spec_file

@@ -58,6 +58,15 @@ class KernelSource:
     path: str
 
 
+@dataclass(frozen=True)
+class LinuxMaterials:
+    """What this machine and the repository have for kernels of all configurations, and for PID 1."""
+
+    source: KernelSource
+    kernel_toolchain: KernelToolchain
+    init_toolchain: InitToolchain
+
+
 async def _step(
     toolchain: Toolchain,
     argv: Sequence[str],
@@ -84,7 +93,7 @@ async def _step(
     )
 
 
-async def kernel_source(linux: UnikernelLinux, toolchain: KernelToolchain) -> KernelSource:
+async def _kernel_source(linux: UnikernelLinux, toolchain: KernelToolchain) -> KernelSource:
     """The first of `[unikernel-linux].source` that is there, as an input like any other."""
     addresses = [entry for entry in linux.source if entry.startswith("//")]
     if addresses:
@@ -122,9 +131,8 @@ async def _source_of_target(address: str) -> KernelSource:
     return KernelSource(hydrated.snapshot.digest, hydrated.snapshot.files[0])
 
 
-async def _build_kit(options: Sequence[str], linux: UnikernelLinux, toolchain: KernelToolchain) -> Digest:
+async def _build_kit(options: Sequence[str], source: KernelSource, toolchain: KernelToolchain) -> Digest:
     """The kit, below the directory `kit`."""
-    source = await kernel_source(linux, toolchain)
     config = await _resolve_configuration(source, options, toolchain)
     # Pants gives a process the share of the cores that is free when it starts, often one, and never more later. This one starts
     # among many short ones and outlives them: it uses all cores.
@@ -185,13 +193,18 @@ async def _build_init(toolchain: InitToolchain) -> Digest:
     return (await run_step(process, "[unikernel-linux].init_compiler")).output_digest
 
 
+@rule(desc="Find what Linux is compiled of and with", level=LogLevel.DEBUG)
+async def find_linux_materials(
+    linux: UnikernelLinux, kernel_toolchain: KernelToolchain, init_toolchain: InitToolchain
+) -> LinuxMaterials:
+    return LinuxMaterials(await _kernel_source(linux, kernel_toolchain), kernel_toolchain, init_toolchain)
+
+
 @rule(desc="Build what images with Linux are linked with", level=LogLevel.DEBUG)
-async def build_linux_parts(
-    request: LinuxPartsRequest, linux: UnikernelLinux, kernel_toolchain: KernelToolchain, init_toolchain: InitToolchain
-) -> LinuxParts:
+async def build_linux_parts(request: LinuxPartsRequest, materials: LinuxMaterials) -> LinuxParts:
     """Once for all images of a configuration: finding out that all of it is there takes time, too."""
-    kit = await _build_kit(request.kernel_options, linux, kernel_toolchain)
-    init = await _build_init(init_toolchain)
+    kit = await _build_kit(request.kernel_options, materials.source, materials.kernel_toolchain)
+    init = await _build_init(materials.init_toolchain)
     facts = json.loads(await engine.file_content(kit, f"{KIT}/kit.json"))
     pid1 = await engine.file_digest(init, INIT)
     components = linux_components(facts["version"], facts["source_sha256"], __version__, pid1.fingerprint, INIT_PATH)

@@ -12,8 +12,8 @@ from pants.engine.unions import UnionRule
 from pants.util.logging import LogLevel
 
 from pants_unikernel import engine
-from pants_unikernel.image_types import BuiltLayout, BuiltLayouts, OciPackageRequest
-from pants_unikernel.subsystems.toolkit import Toolkit, toolkit_process
+from pants_unikernel.image_types import BuiltLayout, BuiltLayouts, OciPackageRequest, Toolkit
+from pants_unikernel.subsystems.toolkit import toolkit_process
 from pants_unikernel.util_rules.failures import run_step
 from pants_unikernel.util_rules.image import image_of_layout
 from pants_unikernel.util_rules.library_os import LibraryOsTargets, describe_library_os

@@ -16,8 +16,8 @@ from pants.util.logging import LogLevel
 
 from pants_unikernel import engine
 from pants_unikernel.cc.toolchain import expand_search_paths
-from pants_unikernel.image_types import BuiltImage, PackedImageRequest, UnikernelImageFieldSet
-from pants_unikernel.subsystems.toolkit import Toolkit, toolkit_process
+from pants_unikernel.image_types import BuiltImage, PackedImageRequest, Toolkit, UnikernelImageFieldSet
+from pants_unikernel.subsystems.toolkit import toolkit_process
 from pants_unikernel.util_rules.debug_file import artifact_path, rootfs_debug_inputs
 from pants_unikernel.util_rules.failures import UnikernelBuildError, errors_of, run_step, run_steps
 from pants_unikernel.util_rules.image import built_image, image_spec, spec_file

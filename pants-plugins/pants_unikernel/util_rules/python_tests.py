@@ -17,8 +17,8 @@ from pants.engine.fs import Digest, FileContent
 from pants.engine.target import Target
 
 from pants_unikernel import engine
-from pants_unikernel.image_types import UnikernelImageFieldSet
-from pants_unikernel.subsystems.toolkit import Toolkit, toolkit_process
+from pants_unikernel.image_types import Toolkit, UnikernelImageFieldSet
+from pants_unikernel.subsystems.toolkit import toolkit_process
 from pants_unikernel.util_rules.failures import UnikernelBuildError, run_step
 from pants_unikernel.util_rules.rootfs import (
     LaidOutApplication,

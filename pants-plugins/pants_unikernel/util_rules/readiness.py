@@ -11,8 +11,7 @@ from pants.engine.unions import UnionRule
 from pants.util.logging import LogLevel
 
 from pants_unikernel import engine
-from pants_unikernel.image_types import Service, ServiceRequest, ServiceRequestBase, UnikernelImageFieldSet
-from pants_unikernel.subsystems.toolkit import Toolkit
+from pants_unikernel.image_types import Service, ServiceRequest, ServiceRequestBase, Toolkit, UnikernelImageFieldSet
 from pants_unikernel.util_rules.rootfs import (
     application_layers,
     lay_out_application,

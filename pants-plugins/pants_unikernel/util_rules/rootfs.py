@@ -24,8 +24,8 @@ from pants.engine.unions import UnionRule
 from pants.util.logging import LogLevel
 
 from pants_unikernel import engine
-from pants_unikernel.image_types import RootfsLayer, TestsInImage, UnikernelImageFieldSet
-from pants_unikernel.subsystems.toolkit import Toolkit, toolkit_process
+from pants_unikernel.image_types import RootfsLayer, TestsInImage, Toolkit, UnikernelImageFieldSet
+from pants_unikernel.subsystems.toolkit import toolkit_process
 from pants_unikernel.target_types import UnikernelImageAppField, UnikernelImageFilesField
 from pants_unikernel.util_rules.failures import UnikernelBuildError, run_step
 from pants_unikernel.util_rules.lookup import find_one_target, find_program

@@ -8,7 +8,8 @@ from pants.engine.fs import FileContent
 from pants.engine.process import Process
 
 from pants_unikernel import engine
-from pants_unikernel.subsystems.toolkit import Toolkit, toolkit_process
+from pants_unikernel.image_types import Toolkit
+from pants_unikernel.subsystems.toolkit import toolkit_process
 from unikernel.rootfs.layer import LayerIndex
 from unikernel.sbom.inventory import Inventory
 from unikernel.signing.files import sbom_path

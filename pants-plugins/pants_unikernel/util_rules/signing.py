@@ -30,10 +30,9 @@ from pants.version import VERSION as PANTS_VERSION
 
 from pants_unikernel import engine
 from pants_unikernel.dist_files import DistFiles, dist_state
-from pants_unikernel.image_types import BuiltImage, BuiltLayout
+from pants_unikernel.image_types import BuiltImage, BuiltLayout, Toolkit
 from pants_unikernel.package_types import OwnPackageFieldSet
 from pants_unikernel.subsystems.signing import SigningMode, UnikernelSigning
-from pants_unikernel.subsystems.toolkit import Toolkit
 from pants_unikernel.util_rules.failures import UnikernelBuildError, errors_of
 from unikernel import __version__
 from unikernel.errors import UnikernelError
