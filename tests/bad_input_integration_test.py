@@ -172,7 +172,10 @@ def test_network_without_the_kernels_part_of_it(project: PantsProject) -> None:
 def test_missing_kernel_source(project: PantsProject) -> None:
     options = ["--unikernel-linux-source=['/nowhere/linux-*.tar.xz']"]
     nothing = "There is no kernel source: nothing matches /nowhere/linux-*.tar.xz"
-    expect_error(project, "no-source", image(), nothing, "linux-source", options=options)
+    # It is said before the program is compiled, which cannot be.
+    project.write("no-source/broken.c", "int main(void) { return nothing; }\n")
+    build = PROGRAM + image(app=":program")
+    expect_error(project, "no-source", build, nothing, "linux-source", options=options)
 
 
 def test_kernel_source_that_is_none(project: PantsProject, tmp_path: Path) -> None:
