@@ -99,8 +99,8 @@ async def build_embedded_image(
     link_toolchain: LinkToolchain,
     _materials: LinuxMaterials,
 ) -> BuiltImage:
-    """`_materials` are the kernel's, which `build_linux_parts` compiles. They are asked for here already: what is missing is said before anything is
-    packaged, and the machine is looked at while the toolkit is set up.
+    """`_materials` are the kernel's, which `build_linux_parts` compiles. They are asked for here already: what is missing is said before the
+    application is packaged for this image, and the machine is looked at while the toolkit is set up.
     """
     field_set = request.field_set
     origin = str(field_set.address)
