@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 from pants.engine.fs import Digest
 
@@ -31,15 +31,26 @@ _OCCUPIED = (errno.ENOTEMPTY, errno.EEXIST, errno.EISDIR, errno.ENOTDIR)
 
 
 @dataclass(frozen=True)
+class DistImage:
+    """The image of a package, for the line that ends `package`: who signed it, and whether it serves ports."""
+
+    signer: str
+    is_server: bool
+
+
+@dataclass(frozen=True)
 class DistPackage:
-    """What a target writes to `dist/`, all of it in `digest`. `documents` are paths that are artifacts like those that the target names, and that
-    no line of the log is spent on. `basis` stands for what its signatures vouch for, and for whose they are.
+    """The files that a target writes to `dist/`, all of them in `digest`.
+
+    `documents` are artifacts like those that the target names, but the log does not list them. `basis`
+    stands for what the signatures vouch for, and for who signed. `image` is there for an image.
     """
 
     target: str
     digest: Digest
     documents: tuple[str, ...] = ()
     basis: str = ""
+    image: Optional[DistImage] = None
 
 
 class DistPath(str):

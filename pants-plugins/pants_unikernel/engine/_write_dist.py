@@ -29,6 +29,7 @@ from pants.engine.rules import QueryRule
 from pants.option.options_bootstrapper import OptionsBootstrapper
 
 from pants_unikernel.dist_files import DistFile, DistFiles, DistPackage, DistPath, dist_state
+from pants_unikernel.engine._closing_line import end_with_a_summary, summarize
 
 T = TypeVar("T")
 
@@ -57,6 +58,7 @@ def write_only_what_changed() -> None:
         _write(self._scheduler, digest, path_prefix, clear_paths)
 
     Workspace.write_digest = write_digest  # type: ignore[method-assign]
+    end_with_a_summary()
 
 
 def _write(scheduler: SchedulerSession, digest: Digest, path_prefix: str, clear_paths: Sequence[str]) -> None:
@@ -88,6 +90,7 @@ def _write(scheduler: SchedulerSession, digest: Digest, path_prefix: str, clear_
                 dist.complete(package, content)
     finally:
         dist.save()
+    summarize([package for package, _ in packages.values()], path_prefix)
 
 
 def _write_others(scheduler: SchedulerSession, digest: Digest, path_prefix: str, ours: Iterable[str], paths: Sequence[str]) -> None:

@@ -92,7 +92,7 @@ async def _workload(field_set: UnikernelDeploymentFieldSet, package: BuiltPackag
 
 async def _package_annotations(package: BuiltPackage, layout: BuiltOciLayout) -> Mapping[str, str]:
     assert layout.image is not None
-    manifest: dict[str, Any] = json.loads(await engine.file_content(package.digest, f"{layout.relpath}/{layout.image.blob}"))
+    manifest: dict[str, Any] = json.loads(await engine.file_content(package.digest, f"{layout.path}/{layout.image.blob}"))
     return manifest["annotations"]
 
 

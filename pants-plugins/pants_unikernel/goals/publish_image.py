@@ -22,7 +22,7 @@ from pants.engine.unions import UnionRule
 from pants.util.logging import LogLevel
 
 from pants_unikernel import engine
-from pants_unikernel.goals.package_image import BuiltOciLayout, BuiltUnikernelImage, image_of, layouts_of
+from pants_unikernel.goals.package_image import BuiltOciLayout, BuiltUnikernelImage, SkippedImage, image_of, layouts_of
 from pants_unikernel.image_types import Toolkit, UnikernelImageFieldSet
 from pants_unikernel.subsystems.toolkit import toolkit_process
 from pants_unikernel.target_types import UnikernelImageFormatsField, UnikernelImageSkipPushField
@@ -90,8 +90,7 @@ class _Push:
 async def _push_process(
     push: _Push, package: BuiltPackage, skopeo: str, environment: Mapping[str, str], toolkit: Toolkit
 ) -> Process:
-    layout, signatures = push.layout.relpath, push.layout.signatures
-    assert layout is not None
+    layout, signatures = push.layout.path, push.layout.signatures
     directories = [layout, *([signatures] if signatures else [])]
     return await toolkit_process(
         toolkit,
@@ -114,7 +113,9 @@ async def push_unikernel_image(request: PublishUnikernelImageRequest, docker: Do
     target = await engine.find_target(request.field_set.address)
     field_set = UnikernelImageFieldSet.create(target)
     (package,) = (
-        package for package in request.packages if any(isinstance(item, BuiltUnikernelImage) for item in package.artifacts)
+        package
+        for package in request.packages
+        if any(isinstance(item, (BuiltUnikernelImage, SkippedImage)) for item in package.artifacts)
     )
     image, layouts = image_of(package), layouts_of(package)
     origin = str(field_set.address)

@@ -20,6 +20,10 @@ class UnikernelBuildError(Exception):
     """An image cannot be built; the message names the target and says why and what to do."""
 
 
+class MissingToolsError(UnikernelBuildError):
+    """The host lacks programs that the library OS of an image needs. The message says how to get them."""
+
+
 class StepError(UnikernelBuildError):
     """A process of the toolkit failed: whose problem that is, and the toolkit's own message."""
 

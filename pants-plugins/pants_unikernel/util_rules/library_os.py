@@ -28,7 +28,7 @@ from pants_unikernel.library_os_target import (
     LibraryOsTarget,
     LibraryOsVersionField,
 )
-from pants_unikernel.util_rules.failures import UnikernelBuildError, errors_of
+from pants_unikernel.util_rules.failures import MissingToolsError, UnikernelBuildError, errors_of
 from pants_unikernel.util_rules.rootfs import package_targets
 from unikernel.library_os import described_library_os, find_library_os, library_os_names, unknown_library_os
 from unikernel.library_os.command_line import check_words, render_command_line
@@ -233,7 +233,7 @@ async def find_inputs(
     on_path = {name: paths.first_path.path for name, paths in zip(names, found) if paths.first_path is not None}
     missing = sorted(set(library_os.inputs) - set(resolved.inputs) - set(on_path))
     if missing:
-        raise UnikernelBuildError(f"{origin}: {_missing(library_os, missing, searched)}")
+        raise MissingToolsError(f"{origin}: {_missing(library_os, missing, searched)}")
     fingerprint = ""
     if on_path:
         fingerprint = await probe_host(
