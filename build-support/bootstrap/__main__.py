@@ -6,11 +6,13 @@ Running it again is fast: it does only what is missing.
 from __future__ import annotations
 
 import argparse
+import errno
 import fcntl
 import os
 import platform
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -113,14 +115,17 @@ def _check_home() -> None:
         ("XDG_CONFIG_HOME", ".config", "the key that signs development images is kept"),
     ):
         directory = Path(os.environ.get(variable) or Path.home() / default)
-        existing = directory
-        while not existing.exists() and existing != existing.parent:
-            existing = existing.parent
-        if not os.access(existing, os.W_OK | os.X_OK) or not existing.is_dir():
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            # A read-only file system shows only when something is written.
+            tempfile.TemporaryFile(dir=directory).close()
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise
             raise BootstrapError(
-                f"{existing} cannot be written, but {what} in {directory}. Make it writable, or set {variable} to a "
-                "directory that is, here and for ./pants."
-            )
+                f"{directory} cannot be written ({error.strerror}), but {what} there. Make it writable, or set {variable} to a "
+                "directory that is, for ./bootstrap and ./pants."
+            ) from error
 
 
 def _check_space(state: Path) -> None:
