@@ -17,7 +17,7 @@ from unikernel.digests import file_sha256
 from unikernel.signing.development_key import development_key_path
 from unikernel.signing.files import paths_beside
 
-# The last four are what `bootstrap` finds out.
+# The last five are what `bootstrap` finds out.
 _INHERITED = (
     "HOME",
     "PATH",
@@ -26,6 +26,7 @@ _INHERITED = (
     "PANTS_CA_CERTS_PATH",
     "PANTS_PEX_CLI_KNOWN_VERSIONS",
     "PANTS_PEX_CLI_URL_TEMPLATE",
+    "PANTS_PYTHON_BOOTSTRAP_SEARCH_PATH",
     "PANTS_SUBPROCESS_ENVIRONMENT_ENV_VARS",
 )
 DOCKER_BACKEND = "pants.backend.docker"

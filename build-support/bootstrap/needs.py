@@ -58,6 +58,7 @@ TESTS = (
         ("picolibc-riscv64-unknown-elf",),
         file="/usr/lib/picolibc/riscv64-unknown-elf/lib/libc.a",
     ),
+    Need(("debootstrap",), program="debootstrap"),
     Need(("skopeo",), program="skopeo"),
     Need(("docker.io",), program="dockerd"),
     # From Debian 13 on, the client is a package of its own.

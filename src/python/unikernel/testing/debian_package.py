@@ -59,7 +59,7 @@ def _make_directory(package: str) -> Path:
 def _apt_get(directory: Path, release: str) -> list[str]:
     """With the index of a release, by the mirror that this machine uses, and nothing of this machine's own settings."""
     sources = directory / "sources.list"
-    sources.write_text(f"deb [signed-by={_KEYRING}] {_mirror()} {release or _running_release()} main\n")
+    sources.write_text(f"deb [signed-by={_KEYRING}] {mirror()} {release or _running_release()} main\n")
     options = {
         "Dir::Etc::sourcelist": sources,
         "Dir::Etc::sourceparts": "-",
@@ -89,8 +89,8 @@ def _missing_dependencies(apt_get: Sequence[str], packages: Sequence[str]) -> li
     return [line.split()[1] for line in printed.splitlines() if line.startswith("Inst ")]
 
 
-def _mirror() -> str:
-    """The archive of the running release: not that of its security updates."""
+def mirror() -> str:
+    """Return the address of the archive that apt uses here: the release's own, not that of its security updates."""
     command = ["apt-get", "indextargets", "--format", "$(REPO_URI) $(LABEL) $(COMPONENT)"]
     printed = subprocess.run(command, stdout=subprocess.PIPE, check=True, encoding="utf-8").stdout
     mirrors = {line.split()[0] for line in printed.splitlines() if line.split()[1:] == ["Debian", "main"]}

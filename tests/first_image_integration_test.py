@@ -1,0 +1,117 @@
+"""The first ten minutes: the README's first command on a bare Debian, up to an image that boots and is verified.
+
+Debian 12 by default, which CI runs; UNIKERNEL_TEST_DEBIAN names others, such as "bookworm trixie sid".
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from debian_chroot import DebianChroot
+from machine import Machine, boot, free_port, http_get
+
+_USER = "ada"
+# A space and a letter outside ASCII, as in many a home.
+_CHECKOUT = "/home/ada/my projet é"
+_IN_CHECKOUT = f"cd '{_CHECKOUT}'"
+_DEVELOPMENT_KEY = "home/ada/.config/unikernel/development-key.pub"
+_RELEASES = os.environ.get("UNIKERNEL_TEST_DEBIAN", "bookworm").split()
+# What a sandbox has beside the checkout.
+_NOT_IN_A_CLONE = ("__pycache__", ".pytest_cache", ".hypothesis")
+
+
+def readme_command() -> str:
+    """Return the README's first command, as a newcomer copies it."""
+    match = re.search(r"^\$ (\./bootstrap && \./pants package [^#\n]*)", Path("README.md").read_text(), re.MULTILINE)
+    assert match is not None
+    return match[1].strip()
+
+
+@pytest.fixture(scope="module", params=_RELEASES)
+def machine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DebianChroot]:
+    """A bare Debian with a clone of this repository in the HOME of an ordinary user."""
+    root = tmp_path_factory.mktemp(request.param) / "root"
+    debian = DebianChroot(root, request.param)
+    debian.add_user(_USER)
+    shutil.copytree(".", root / _CHECKOUT[1:], ignore=shutil.ignore_patterns(*_NOT_IN_A_CLONE))
+    identity = "-c user.name=Ada -c user.email=ada@example.org"
+    git = f"git init --quiet && git add --all && git {identity} commit --quiet --message='A clone'"
+    debian.succeed(f"chown -R {_USER}: /home/{_USER} && chmod -R u+w /home/{_USER}")
+    debian.succeed(f"{_IN_CHECKOUT} && {git}", user=_USER)
+    yield debian
+    shutil.rmtree(root)
+
+
+@pytest.fixture(scope="module")
+def set_up(machine: DebianChroot) -> DebianChroot:
+    """The machine after a user without rights was told what to install, and somebody with rights did."""
+    told = machine.fail(f"{_IN_CHECKOUT} && ./bootstrap", user=_USER)
+    [line] = told.splitlines()
+    command = re.search(r"`sudo (apt-get install [^`]*)`", line)
+    assert command is not None, line
+    # Packaging needs none of these.
+    assert not re.search("docker|skopeo|gdb|riscv|picolibc|qemu", command[1])
+    machine.succeed(f"apt-get update && DEBIAN_FRONTEND=noninteractive {command[1]}")
+    return machine
+
+
+@pytest.fixture(scope="module")
+def packaged(set_up: DebianChroot) -> str:
+    """What the README's first command printed."""
+    return set_up.succeed(f"{_IN_CHECKOUT} && {readme_command()}", user=_USER)
+
+
+def test_the_first_command_ends_with_what_to_do_next(packaged: str) -> None:
+    closing = packaged.strip().splitlines()[-1]
+    match = re.search(
+        r"(\d+) images are in dist/, signed by the development key [0-9a-f]{64}\. "
+        r"Next: \./pants run (\S+) \(boots it\), \./pants unikernel-verify ::",
+        closing,
+    )
+    assert match is not None, closing
+    entries = packaged.count("SHA-256 ")
+    assert int(match[1]) == entries, packaged
+    assert f"Wrote dist/{match[2].replace('/', '.').replace(':', '/')}.elf" in packaged
+    # An entry per target, not one per file.
+    for name in (".json", ".spdx", ".sigstore", ".intoto"):
+        assert not re.search(rf"Wrote \S*{re.escape(name)}", packaged), name
+
+
+def test_what_lacks_a_toolchain_is_named_with_the_fix(packaged: str) -> None:
+    [line] = [line for line in packaged.splitlines() if "Not packaged: src/services/sieve:unikernel" in line]
+    assert "riscv64-unknown-elf-gcc" in line and "gcc-riscv64-unknown-elf" in line
+
+
+def test_the_images_are_verified(packaged: str, set_up: DebianChroot) -> None:
+    printed = set_up.succeed(f"{_IN_CHECKOUT} && ./pants unikernel-verify ::", user=_USER)
+    assert "dist/src.services.greeter/unikernel.elf: verified" in printed
+
+
+def test_the_images_boot_and_answer(packaged: str, set_up: DebianChroot) -> None:
+    """They boot on the host: the bare machine has no QEMU, since packaging needs none."""
+    key = set_up.root / _DEVELOPMENT_KEY
+    dist = set_up.root / _CHECKOUT[1:] / "dist"
+    status, console = boot(dist / "src.services.arguments/unikernel.elf", arguments=["Ada"], key=key)
+    assert "Ada" in console, console
+    assert status == 0, console
+    port = free_port()
+    with Machine(dist / "src.services.greeter/unikernel.elf", options=[f"--port={port}:8080"], key=key):
+        assert "Ada" in http_get(port, "/greet?name=Ada")[1]
+
+
+def test_the_first_use_of_more_says_what_is_missing(packaged: str, set_up: DebianChroot) -> None:
+    printed = set_up.fail(f"{_IN_CHECKOUT} && ./pants run src/services/arguments:unikernel", user=_USER)
+    assert re.search(r"qemu-system-x86_64.*apt-get install qemu-system-x86", printed), printed
+
+
+def test_a_second_time_without_a_network(packaged: str, set_up: DebianChroot) -> None:
+    again = set_up.succeed(f"{_IN_CHECKOUT} && {readme_command()}", user=_USER, offline=True)
+    assert "bootstrap: ready." in again
+    assert packaged.strip().splitlines()[-1].partition("] ")[2] in again
+    assert "Starting:" not in again.replace("Starting: Find", ""), again
