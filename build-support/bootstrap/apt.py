@@ -97,8 +97,9 @@ def install(needs: Sequence[Need], root: Root, progress: Progress, log: Path) ->
     _repair(apt, root, progress, log)
     count, megabytes = _to_download(names)
     status = _Status(count, megabytes, progress)
-    with progress.step(f"installing {count} Debian packages ({megabytes:,} MB to download)"):
-        try:
+    size = f"{count} Debian packages ({megabytes:,} MB to download)" if count else "Debian packages"
+    try:
+        with progress.step(f"installing {size}"):
             run(
                 [*apt, "-o", "APT::Status-Fd=1", *_INSTALL, *names],
                 log=log,
@@ -106,8 +107,8 @@ def install(needs: Sequence[Need], root: Root, progress: Progress, log: Path) ->
                 # Half of an installation is worse than a minute of waiting.
                 must_end=lambda: status.installs,
             )
-        except CommandFailed as failure:
-            raise _install_error(failure, lists, names, log) from failure
+    except CommandFailed as failure:
+        raise _install_error(failure, lists, names, log) from failure
     unmet = missing(needs)
     if unmet:
         names = package_names(unmet)
@@ -118,12 +119,14 @@ def install(needs: Sequence[Need], root: Root, progress: Progress, log: Path) ->
 
 
 def _update(apt: Sequence[str], progress: Progress, log: Path) -> CommandFailed | None:
-    """Read the mirror's lists. Return the failure, if it failed: the lists that are here may do."""
-    with progress.step("reading the lists of Debian packages"):
-        try:
+    """Read the mirror's lists. Return the failure, if it failed in a way that the lists that are here may make up for."""
+    try:
+        with progress.step("reading the lists of Debian packages"):
             run([*apt, "-o", "Acquire::Retries=1", "update", "--error-on=any"], log=log)
-        except CommandFailed as failure:
-            return failure
+    except CommandFailed as failure:
+        if failure.has(*_NO_NETWORK):
+            raise _no_network_error(failure) from failure
+        return failure
     return None
 
 
@@ -132,15 +135,15 @@ def _repair(apt: Sequence[str], root: Root, progress: Progress, log: Path) -> No
     updates = Path("/var/lib/dpkg/updates")
     if not query("dpkg", "--audit").strip() and not any(updates.iterdir() if updates.is_dir() else ()):
         return
-    with progress.step("finishing an installation that was interrupted"):
-        try:
+    try:
+        with progress.step("finishing an installation that was interrupted"):
             run([*root.prefix, "dpkg", "--configure", "-a"], log=log, environment=ENVIRONMENT)
             run([*apt, "--fix-broken", *_INSTALL], log=log)
-        except CommandFailed as failure:
-            raise BootstrapError(
-                f"dpkg was interrupted earlier and cannot finish: {failure.last_line} Run `sudo dpkg --configure -a`, "
-                f"{_TRY_AGAIN}."
-            ) from failure
+    except CommandFailed as failure:
+        raise BootstrapError(
+            f"dpkg was interrupted earlier and cannot finish: {failure.reason} Run `sudo dpkg --configure -a`, "
+            f"{_TRY_AGAIN}."
+        ) from failure
 
 
 def _to_download(names: Sequence[str]) -> tuple[int, int]:
@@ -172,21 +175,28 @@ class _Status:
             self._progress.detail(f"installed {percent / 100 * self._count:.0f} of {self._count} packages")
 
 
+def _no_network_error(failure: CommandFailed) -> BootstrapError:
+    return BootstrapError(
+        f"apt cannot reach its mirror: {failure.reason} Check the network, the proxy (Acquire::http::Proxy, http_proxy) "
+        f"and /etc/apt/sources.list, {_TRY_AGAIN}; it goes on from here."
+    )
+
+
 def _install_error(
     failure: CommandFailed, lists: CommandFailed | None, names: Sequence[str], log: Path
 ) -> BootstrapError:
-    failures = [item for item in (failure, lists) if item is not None]
     if failure.has("No space left on device", "don't have enough free space"):
         return full_disk_error(Path("/var/cache/apt/archives"))
-    if any(item.has(*_NO_NETWORK) for item in failures):
+    if failure.has(*_NO_NETWORK):
+        return _no_network_error(failure)
+    if lists is not None:
         return BootstrapError(
-            f"apt cannot reach its mirror: {failures[-1].last_line} Check the network, the proxy (Acquire::http::Proxy, "
-            f"http_proxy) and /etc/apt/sources.list, {_TRY_AGAIN}; it goes on from here."
+            f"apt cannot read the lists of its mirror: {lists.reason} Correct /etc/apt/sources.list or "
+            f"/etc/apt/sources.list.d (`sudo apt-get update` shows all of it), {_TRY_AGAIN}. The log is {log}."
         )
     if failure.has("Could not get lock", "Unable to acquire the dpkg frontend lock"):
-        return BootstrapError(f"another program holds apt's lock: {failure.last_line} Let it end, {_TRY_AGAIN}.")
-    reason = failures[-1].last_line
+        return BootstrapError(f"another program holds apt's lock: {failure.reason} Let it end, {_TRY_AGAIN}.")
     return BootstrapError(
-        f"apt-get could not install {' '.join(names)}: {reason} Mend that (`{install_command(names)}` shows all of it), "
+        f"apt-get could not install {' '.join(names)}: {failure.reason} Mend that (`{install_command(names)}` shows all of it), "
         f"{_TRY_AGAIN}. The log is {log}."
     )

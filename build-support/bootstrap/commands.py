@@ -30,11 +30,11 @@ class CommandFailed(Exception):
         return any(text in line for text in texts for line in self.lines)
 
     @property
-    def last_line(self) -> str:
-        """The last line that says anything, errors first."""
+    def reason(self) -> str:
+        """The first line that is an error, or else the last one that is not empty."""
         said = [line.strip() for line in self.lines if line.strip()]
         errors = [line for line in said if line.startswith(("E: ", "ERROR: "))]
-        return (errors or said or ["it printed nothing"])[-1]
+        return errors[0] if errors else (said or ["it printed nothing"])[-1]
 
 
 @contextlib.contextmanager

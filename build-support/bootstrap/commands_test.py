@@ -28,7 +28,7 @@ def test_a_failure_has_the_last_error(tmp_path: Path) -> None:
     script = "print('E: no such package'); print('for more see the manual'); raise SystemExit(100)"
     with pytest.raises(CommandFailed) as raised:
         run(python(script), log=tmp_path / "log")
-    assert raised.value.last_line == "E: no such package"
+    assert raised.value.reason == "E: no such package"
     assert raised.value.has("no such") and not raised.value.has("another")
 
 

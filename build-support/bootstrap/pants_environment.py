@@ -89,7 +89,7 @@ class PantsEnvironment:
         try:
             run([str(word) for word in argv], log=self._log)
         except CommandFailed as failure:
-            raise BootstrapError(f"{argv[0]} failed: {failure.last_line} The log is {self._log}.") from failure
+            raise BootstrapError(f"{argv[0]} failed: {failure.reason} The log is {self._log}.") from failure
 
     def _pip_install(self, lock: Path, progress: Progress, count: int) -> None:
         collected = 0

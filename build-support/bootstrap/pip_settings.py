@@ -64,4 +64,4 @@ def install_error(failure: CommandFailed, lock: Path, log: Path) -> BootstrapErr
             "pip cannot reach its package index. Check the network, the proxy (https_proxy) and the index (PIP_INDEX_URL), then "
             f"run ./bootstrap again; it goes on from here. The log is {log}."
         )
-    return BootstrapError(f"pip could not install {lock.name}: {failure.last_line} The log is {log}.")
+    return BootstrapError(f"pip could not install {lock.name}: {failure.reason} The log is {log}.")

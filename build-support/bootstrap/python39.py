@@ -120,7 +120,7 @@ class PrivatePython:
         if failure.has("No space left on device"):
             return full_disk_error(self._prefix)
         return BootstrapError(
-            f"no CPython 3.9 is here, and Debian 11's cannot be had from apt's mirror or patched: {failure.last_line} "
+            f"no CPython 3.9 is here, and Debian 11's cannot be had from apt's mirror or patched: {failure.reason} "
             f"Check the network and the proxy, and run ./bootstrap again, or: {_DOWNLOADS[0].lower()}{_DOWNLOADS[1:]}. "
             f"The log is {self._log}."
         )

@@ -84,10 +84,10 @@ def find_program(library_os: LibraryOs, machine: Machine, wanted: str | None = N
     if wanted:
         raise UnikernelError(f"There is no program {wanted} to boot the image with.")
     if machine.program in _PACKAGES or machine.machine:
-        hint = f"on Debian the package {_PACKAGES.get(machine.program, 'qemu-system')} brings it"
+        fix = f"Install it (on Debian: apt-get install {_PACKAGES.get(machine.program, 'qemu-system')})"
     else:
-        hint = f"it is published as: {library_os.published}"
-    raise UnikernelError(f"There is no {machine.program} on PATH; {hint}.")
+        fix = f"Get it from {library_os.published}, put it on PATH"
+    raise UnikernelError(f"There is no {machine.program} on PATH, which boots this image. {fix}, then run this again.")
 
 
 def check_memory(library_os: LibraryOs, manifest: Manifest, options: RunOptions) -> None:
