@@ -4,18 +4,20 @@ a change, and publish to a registry.
 
 from __future__ import annotations
 
+import collections
 import os
 import re
 import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
-import yaml
 
+import needs
+from ci_recipes import RECIPES, Step, read_github_recipe, read_gitlab_recipe
 from monorepo import Service, make_monorepo
 from pants_project import PantsProject
 from unikernel.signing.keys import PrivateKey
@@ -24,7 +26,6 @@ from unikernel.testing.debian_package import program
 from unikernel.testing.registry import Registry, running_registry
 from unikernel.testing.signing import write_key
 
-_RECIPES = Path("docs/ci")
 _USER, _PASSWORD = "robot", "not-a-secret"
 _PASSWORD_OF_KEY = "neither"
 # What is there already, or cannot be had without the hosting service.
@@ -53,20 +54,20 @@ class Pipeline:
     environment: dict[str, str]
     printed: dict[str, str] = field(default_factory=dict)
 
-    def run(self, name: str, script: str, more: Mapping[str, str]) -> None:
-        if name in _NOT_RUN:
+    def run(self, step: Step, more: Mapping[str, str]) -> None:
+        if step.name in _NOT_RUN:
             return
         ran = subprocess.run(
-            ["bash", "--noprofile", "--norc", "-e", "-o", "pipefail", "-c", script],
+            ["bash", "--noprofile", "--norc", "-e", "-o", "pipefail", "-c", step.script],
             cwd=self.project.root,
-            env={**self.environment, **more},
+            env={**self.environment, **more, **step.environment},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             encoding="utf-8",
         )
-        self.printed[name] = ran.stdout
-        assert ran.returncode == 0, f"{name}:\n{ran.stdout}"
+        self.printed[step.name] = ran.stdout
+        assert ran.returncode == 0, f"{step.name}:\n{ran.stdout}"
 
 
 def git(project: PantsProject, *arguments: str) -> str:
@@ -85,7 +86,7 @@ def pipeline(tmp_path: Path) -> Iterator[Pipeline]:
                 test = 'unikernel_test(name="says", image=":unikernel", console=["^service "])\n'
                 image = service.image_declaration(formats='["elf", "oci"]')
                 project.write(f"{service.directory}/BUILD", f"{build}\n{image}\n{test}")
-            project.write("pants.publish.toml", (_RECIPES / "pants.publish.toml").read_bytes())
+            project.write("pants.publish.toml", (RECIPES / "pants.publish.toml").read_bytes())
             project.write(".gitignore", ".pants.d/\n.pids/\ndist/\n")
             git(project, "init", "--quiet")
             git(project, "add", ".")
@@ -142,7 +143,6 @@ def public_part(key: Path) -> Path:
 
 
 def test_github_actions(pipeline: Pipeline, tmp_path: Path) -> None:
-    workflow = yaml.safe_load((_RECIPES / "github-actions.yml").read_text())
     key = write_key(tmp_path / "key.pem", password=_PASSWORD_OF_KEY.encode())
     public = public_part(key)
     variables = tmp_path / "github_env"
@@ -155,26 +155,18 @@ def test_github_actions(pipeline: Pipeline, tmp_path: Path) -> None:
         "secrets.COSIGN_PASSWORD": _PASSWORD_OF_KEY,
     }
     key.unlink()
-    for step in workflow["jobs"]["images"]["steps"]:
-        if "run" not in step:
-            continue
-        settings = {name: expanded(text, values) for name, text in step.get("env", {}).items()}
-        if "REGISTRY" in settings:
-            settings["REGISTRY"] = pipeline.registry.host
+    for step in read_github_recipe().steps(values):
         exported = dict(line.split("=", 1) for line in variables.read_text().splitlines())
-        pipeline.run(step["name"], step["run"], {"GITHUB_ENV": str(variables), **exported, **settings})
+        if "REGISTRY" in step.environment:
+            step = replace(step, environment={**step.environment, "REGISTRY": pipeline.registry.host})
+        pipeline.run(step, {"GITHUB_ENV": str(variables), **exported})
     check_outcome(pipeline, public)
     # Neither the key nor a login stays behind.
     assert not any("SIGNING_KEY" in line for line in variables.read_text().splitlines())
     assert [path for path in (tmp_path / "home").rglob("*") if path.name in ("auth.json", "key.pem")] == []
 
 
-def expanded(text: str, values: Mapping[str, str]) -> str:
-    return re.sub(r"\$\{\{ (.*?) \}\}", lambda match: values[match[1]], text)
-
-
 def test_gitlab(pipeline: Pipeline, tmp_path: Path) -> None:
-    recipe = yaml.safe_load((_RECIPES / "gitlab-ci.yml").read_text())
     key = write_key(tmp_path / "key.pem", password=_PASSWORD_OF_KEY.encode())
     public = public_part(key)
     settings = {
@@ -187,36 +179,24 @@ def test_gitlab(pipeline: Pipeline, tmp_path: Path) -> None:
         "SIGNING_KEY": str(key),
         "COSIGN_PASSWORD": _PASSWORD_OF_KEY,
     }
-    job = recipe["images"]
-    # One shell runs all of them.
-    before = ""
-    for script in (*job["before_script"], *job["script"]):
-        name = re.match(r"# ([^,\n]*)", script)
-        assert name is not None
-        if name[1] not in _NOT_RUN:
-            pipeline.run(name[1], before + script, settings)
-        if name[1] == "Find what changed":
-            before = script
-    [last] = job["after_script"]
-    pipeline.run("Keep the cache small", last, {"XDG_CACHE_HOME": str(tmp_path / "home/.cache")})
+    for step in read_gitlab_recipe().steps():
+        pipeline.run(step, {**settings, "XDG_CACHE_HOME": str(tmp_path / "home/.cache")})
     check_outcome(pipeline, public)
 
 
 def test_all_is_packaged_where_nothing_was_before(pipeline: Pipeline, tmp_path: Path) -> None:
     """As on a new branch: there is no commit to compare with."""
-    workflow = yaml.safe_load((_RECIPES / "github-actions.yml").read_text())
-    [find] = [step for step in workflow["jobs"]["images"]["steps"] if step.get("name") == "Find what changed"]
+    recipe = read_github_recipe()
     variables = tmp_path / "github_env"
-    pipeline.run("Find", find["run"], {"GITHUB_ENV": str(variables), "BASE": "0" * 40})
+    values: dict[str, str] = collections.defaultdict(str)
+    [find] = [step for step in recipe.steps(values) if step.name == "Find what changed"]
+    pipeline.run(replace(find, environment={"GITHUB_ENV": str(variables), "BASE": "0" * 40}), {})
     assert variables.read_text() == "CHANGED=::\n"
 
 
 def test_the_tools_are_those_of_the_build() -> None:
-    """Of what `bootstrap` installs, all that is not for tests or other library OSes."""
-    needs = dict(re.findall(r'^  "(\S+) ([a-z0-9+-]+)"$', Path("bootstrap").read_text(), re.MULTILINE))
-    for_tests = {"dockerd", "gdb", "qemu-system-riscv64", "riscv64-unknown-elf-gcc"}
-    wanted = {package for program, package in needs.items() if program not in for_tests and "picolibc" not in program}
-    assert len(wanted) > 10
+    """The recipes install what `./bootstrap` installs for packaging, and QEMU and skopeo."""
+    wanted = {need.packages[0] for need in needs.PACKAGE} | {"qemu-system-x86", "skopeo"}
     for recipe in ("github-actions.yml", "gitlab-ci.yml"):
-        words = set((_RECIPES / recipe).read_text().split())
+        words = set((RECIPES / recipe).read_text().split())
         assert wanted - words == set(), recipe

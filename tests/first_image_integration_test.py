@@ -13,8 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from ci_recipes import Step, read_github_recipe, read_gitlab_recipe
 from debian_chroot import DebianChroot
 from machine import Machine, boot, free_port, http_get
+from monorepo import Service, make_monorepo
+from pants_project import PLUGIN_SOURCE_ROOTS
 
 _USER = "ada"
 # A space and a letter outside ASCII, as in many a home.
@@ -115,3 +118,98 @@ def test_a_second_time_without_a_network(packaged: str, set_up: DebianChroot) ->
     assert "bootstrap: ready." in again
     assert packaged.strip().splitlines()[-1].partition("] ")[2] in again
     assert "Starting:" not in again.replace("Starting: Find", ""), again
+
+
+# --- docs/ci: the scripts of both pipelines in the container image that they name ---------------
+
+_MONOREPO = "root/monorepo"
+# Pants' own launcher comes from the internet, and a registry is not here: ci_recipes_integration_test.py publishes.
+_NOT_HERE = ("Install Pants' launcher", "Publish")
+_CHANGED = Service(0), Service(1)
+# The container image that both pipelines name.
+_ON_DEBIAN_12 = pytest.mark.parametrize("machine", ["bookworm"], indirect=True)
+# As the launcher's: with an interpreter of its own, which services do not get.
+_LAUNCHER = """\
+#!/bin/bash
+set -a
+source <(grep -v SEARCH_PATH '{checkout}/.bootstrap/environment')
+exec '{checkout}/.bootstrap/venv/bin/pants' "$@"
+"""
+
+
+@pytest.fixture(scope="module")
+def pipeline(packaged: str, set_up: DebianChroot) -> str:
+    """Make a monorepo with a change in a Python and a C service, and return the commit before it."""
+    root = set_up.root / _MONOREPO
+    project = make_monorepo(root, 3)
+    configuration = (root / "pants.toml").read_text()
+    for source_root in PLUGIN_SOURCE_ROOTS:
+        below = "pants-plugins" if (source_root / "pants_unikernel").is_dir() else "src/python"
+        configuration = configuration.replace(f'"{source_root}"', f'"{_CHECKOUT}/{below}"')
+    project.write("pants.toml", configuration)
+    project.write(".gitignore", ".cache/\n.pants.d/\n.pids/\ndist/\n")
+    for service in _CHANGED:
+        test = 'unikernel_test(name="says", image=":unikernel", console=["^service "])\n'
+        project.write(f"{service.directory}/BUILD", service.files(with_image=True)[f"{service.directory}/BUILD"] + test)
+    launcher = set_up.root / "usr/local/bin/pants"
+    launcher.write_text(_LAUNCHER.format(checkout=_CHECKOUT))
+    launcher.chmod(0o755)
+    commit = "git -c user.name=Ada -c user.email=ada@example.org commit --quiet --all --message=Change"
+    base = f"cd /{_MONOREPO} && git init --quiet && git add --all && {commit} && git rev-parse HEAD"
+    before = set_up.succeed(base).strip()
+    for service in _CHANGED:
+        source = root / service.source
+        source.write_text(source.read_text().replace("service", "service number", 1))
+    set_up.succeed(f"cd /{_MONOREPO} && {commit}")
+    return before
+
+
+def run_step(machine: DebianChroot, step: Step, environment: dict[str, str]) -> str:
+    """Run a script as a pipeline does, and return what it printed. The kernel is in the cache already."""
+    caches = "/home/ada/.cache/pants"
+    variables = {
+        "PANTS_LOCAL_STORE_DIR": f"{caches}/lmdb_store",
+        "PANTS_NAMED_CACHES_DIR": f"{caches}/named_caches",
+        **environment,
+        **step.environment,
+    }
+    # Not `set -e` in the script itself: the services give it to the shell.
+    return machine.succeed(f"cd /{_MONOREPO} && set -e -o pipefail\n{step.script}", environment=variables)
+
+
+def check_pipeline(printed: dict[str, str]) -> None:
+    for service in _CHANGED:
+        assert f"{service.directory}:says succeeded" in printed["Test"]
+        path = f"dist/{service.directory.replace('/', '.')}/unikernel.elf"
+        assert f"Wrote {path}" in printed["Package"]
+        assert f"{path}: verified" in printed["Verify"]
+
+
+@_ON_DEBIAN_12
+def test_github_actions(pipeline: str, set_up: DebianChroot) -> None:
+    recipe = read_github_recipe()
+    assert recipe.container == "debian:12"
+    values = dict.fromkeys(("github.actor", "secrets.GITHUB_TOKEN", "secrets.SIGNING_KEY", "secrets.COSIGN_PASSWORD"), "")
+    values["github.event.pull_request.base.sha || github.event.before"] = pipeline
+    printed: dict[str, str] = {}
+    variables = set_up.root / "root/github_env"
+    variables.touch()
+    for step in recipe.steps(values):
+        if step.name not in _NOT_HERE:
+            exported = dict(line.split("=", 1) for line in variables.read_text().splitlines())
+            environment = {"GITHUB_ENV": "/root/github_env", **exported}
+            printed[step.name] = run_step(set_up, step, environment)
+    check_pipeline(printed)
+
+
+@_ON_DEBIAN_12
+def test_gitlab(pipeline: str, set_up: DebianChroot) -> None:
+    recipe = read_gitlab_recipe()
+    assert recipe.container == "debian:12"
+    environment = {"CI_MERGE_REQUEST_DIFF_BASE_SHA": pipeline, "XDG_CACHE_HOME": f"/{_MONOREPO}/.cache"}
+    printed: dict[str, str] = {}
+    (set_up.root / _MONOREPO / ".cache/pants/lmdb_store").mkdir(parents=True)
+    for step in recipe.steps():
+        if step.name not in _NOT_HERE:
+            printed[step.name] = run_step(set_up, step, environment)
+    check_pipeline(printed)
