@@ -8,7 +8,7 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -70,8 +70,17 @@ _KERNEL_OBJECTS = {
 }
 # Functions of the kernel that those stand in for (ld's option --wrap).
 _WRAPPED = ("vring_create_virtqueue",)
-# Has what enters the kernel in large pages of its own.
-_ENTRY_TEXT_APART = "CONFIG_PAGE_TABLE_ISOLATION"
+# The kernel's own linker script, made for a configuration.
+_SCRIPT_IN_TREE = "arch/x86/kernel/vmlinux.lds"
+# Options that need .entry.text at a multiple of 2 MiB, by their names before and since Linux 6.9: page table isolation has it in
+# large pages of its own, and the mitigation of SRSO computes addresses from its own.
+_ENTRY_TEXT_APART = {
+    *("CONFIG_PAGE_TABLE_ISOLATION", "CONFIG_MITIGATION_PAGE_TABLE_ISOLATION"),
+    *("CONFIG_CPU_SRSO", "CONFIG_MITIGATION_SRSO"),
+}
+_PAGE = 4096
+# "8", "0x200000", "(1 << 12)", "((1UL) << 21)".
+_NUMBER = re.compile(r"[( ]*(0x[0-9a-fA-F]+|\d+)(?:UL)?[) ]*(?:<<[( ]*(\d+)[) ]*)?")
 # What the final link has to bring along. 2: the root file system between __unikernel_rootfs and __unikernel_rootfs_end.
 _LAYOUT = 2
 # Option -> the header that the build's own programs include when it is on, and the Debian package that has it.
@@ -180,10 +189,7 @@ def build_kit(
     build.run([*arguments, "init/version-timestamp.o", "arch/x86/kernel/vmlinux.lds", *_KERNEL_OBJECTS.values()])
     output.mkdir(parents=True, exist_ok=True)
     _combine(build, scratch, output / _KERNEL)
-    linker_script = keep_init_text((tree / "arch/x86/kernel/vmlinux.lds").read_text())
-    if _ENTRY_TEXT_APART not in enabled:
-        linker_script = close_entry_text(linker_script)
-    (output / _LINKER_SCRIPT).write_text(linker_script)
+    (output / _LINKER_SCRIPT).write_text(adapt_linker_script((tree / _SCRIPT_IN_TREE).read_text(), version, enabled))
     kernel = (output / _KERNEL).read_bytes()
     if kernel.count(COMMAND_LINE_MARKER) != 1:
         raise UnikernelError(f"Linux {version} was compiled without the place for a command line (CONFIG_CMDLINE).")
@@ -308,29 +314,68 @@ def _source(name: str) -> bytes:
     return (importlib.resources.files("unikernel.linux") / "kernel" / name).read_bytes()
 
 
+def adapt_linker_script(text: str, version: str, enabled: Collection[str]) -> str:
+    """Return the kernel's linker script as the kit needs it, for a kernel with the options `enabled`.
+
+    Raises UnikernelError when the script lacks a part that has to be changed: an image that is several MB larger, or slower to
+    start, would be the only sign otherwise.
+    """
+    try:
+        text = keep_init_text(text)
+        return text if _ENTRY_TEXT_APART & set(enabled) else close_entry_text(text)
+    except _UnknownPart as error:
+        raise UnikernelError(
+            f"Linux {version}: its linker script {_SCRIPT_IN_TREE} has {error}, which this version of unikernel relies on. Point "
+            "[unikernel-linux].source to a source of Linux 6.1 or 6.12, or use a version of unikernel that knows this Linux."
+        ) from None
+
+
+class _UnknownPart(Exception):
+    """A part of a linker script that is missing or of an unknown shape; the message completes "the script has ..."."""
+
+
 def keep_init_text(linker_script: str) -> str:
-    """The kernel's linker script with .init.text before what is freed after start-up, as other architectures have it
+    """Return the kernel's linker script with .init.text before what is freed after start-up, as other architectures have it
     (include/asm-generic/sections.h).
 
-    Linux overwrites what it frees. Under QEMU's emulation a write to a page of which code has run throws translations away, one after
-    another: for these 150 KiB it took a tenth of the start-up of a small program. A script of another shape is left as it is.
+    Linux overwrites what it frees. Under QEMU's emulation a write to a page of which code has run throws translations away, one
+    after another: for these 150 KiB it took a tenth of the start-up of a small program.
     """
-    start = re.search(r"^ *\.init\.begin : [^{]*\{[^}]*\}\n", linker_script, re.MULTILINE)
-    if start is None:
-        return linker_script
+    start = _output_section(linker_script, ".init.begin")
     without = linker_script[: start.start()] + linker_script[start.end() :]
-    code = re.search(r"^ *\.altinstr_aux : [^{]*\{[^}]*\}\n", without, re.MULTILINE)
-    if code is None or code.start() < start.start():
-        return linker_script
-    return f"{without[: code.end()]} . = ALIGN(4096);\n{start[0]}{without[code.end() :]}"
+    code, last = _output_section(without, ".init.text"), _output_section(without, ".altinstr_aux")
+    if not start.start() <= code.start() < last.start():
+        raise _UnknownPart("no sections .init.begin, .init.text and .altinstr_aux in this order")
+    return f"{without[: last.end()]} . = ALIGN(4096);\n{start[0]}{without[last.end() :]}"
 
 
 def close_entry_text(linker_script: str) -> str:
-    """The kernel's linker script without the gaps before and after .entry.text, up to 2 MiB each, in the file as well as in memory. They
-    are for page table isolation (ALIGN_ENTRY_TEXT_BEGIN in arch/x86/kernel/vmlinux.lds.S). A script of another shape is left as it is.
+    """Return the kernel's linker script without the gaps around .entry.text, up to 2 MiB each, in the file as well as in memory.
+
+    They are for page table isolation (ALIGN_ENTRY_TEXT_BEGIN in arch/x86/kernel/vmlinux.lds.S).
     """
-    gap = r"\. = ALIGN\(\(1 << 21\)\);"
-    return re.sub(rf"{gap}(\s[^\n]*\*\(\.entry\.text\)[^\n]*\s+){gap}", r". = ALIGN(4096);\1. = ALIGN(4096);", linker_script)
+    section = _output_section(linker_script, ".text")
+    if "*(.entry.text)" not in section[0]:
+        raise _UnknownPart("no *(.entry.text) in its section .text")
+
+    def at_most_a_page(match: re.Match[str]) -> str:
+        number = _NUMBER.fullmatch(match[1])
+        if number is None:
+            raise _UnknownPart(f"an alignment of an unknown form in its section .text, {match[0]}")
+        alignment = int(number[1], 0) << int(number[2] or "0")
+        return match[0] if alignment <= _PAGE else f". = ALIGN({_PAGE});"
+
+    closed = re.sub(r"\. = ALIGN\((.*?)\);", at_most_a_page, section[0])
+    return linker_script[: section.start()] + closed + linker_script[section.end() :]
+
+
+def _output_section(linker_script: str, name: str) -> re.Match[str]:
+    """Find the whole statement of an output section, with its line's end."""
+    header = rf"(?:^|(?<=;)) *{re.escape(name)} : [^{{}}]*"
+    found = re.search(rf"{header}\{{[^{{}}]*\}}[^\n]*\n", linker_script, re.MULTILINE)
+    if found is None:
+        raise _UnknownPart(f"no section {name}")
+    return found
 
 
 def _collecting_script(section_headers: Sequence[str]) -> str:
