@@ -237,10 +237,11 @@ def announcement(config: str, jobs: int) -> str:
     """Return what is about to happen and how long it takes, in a line. `config` is a .config."""
     version = re.search(r"^# Linux/\S+ (\S+) Kernel Configuration$", config, re.MULTILINE)
     minutes = max(1, round(_PROCESSOR_MINUTES / jobs))
+    name = f"Linux {version[1]}" if version else "Linux"
     return (
-        f"Compiling Linux {version[1] if version else ''}: once per configuration, about {minutes} minute{'s' * (minutes > 1)} on "
-        f"{jobs} idle core{'s' * (jobs > 1)}; later builds reuse it"
-    ).replace("Linux :", "Linux:")
+        f"Compiling {name}: once per configuration, about {minutes} minute{'s' * (minutes > 1)} on {jobs} idle "
+        f"core{'s' * (jobs > 1)}; later builds reuse it"
+    )
 
 
 def is_compilation(line: str) -> bool:
