@@ -97,6 +97,7 @@ _HEADERS = {
 _EVERYTHING = "vmlinux_o"
 # What the build prints of each step: "  CC      init/main.o", and by its dry run also "echo '  CC      init/main.o'; ...".
 _STEP_OF_THE_BUILD = re.compile(r"  [A-Z0-9]+ +(\[M\] +)?\S+$")
+_FILE_OF_A_PROGRAM = re.compile(r"  (?:HOSTCC|CC) +\S+\.o$")
 _COMPILATION = re.compile(r"(?:.*\becho ')?  (?:CC|AS) +[^/' ]\S*?\.o(?:'|$)")
 # Of both series with Debian's compilers: for the announcement.
 _PROCESSOR_MINUTES = 6
@@ -203,12 +204,7 @@ def build_kit(
     (tree / ".config").write_text(text)
     build = _Build(tree, {**environment, **FIXED_ENVIRONMENT}, scratch / "build.log", version)
     arguments = [make, f"--jobs={jobs}", "ARCH=x86_64", f"KCFLAGS={' '.join(COMPILER_FLAGS)}"]
-    progress.report(f"Linux {version}: compiling the programs that its build needs")
-    build.run([*arguments, "--silent", "prepare"])
-    # A dry run that fails counts too few files, which is corrected when the others are compiled.
-    count = FileCount(total=sum(map(is_compilation, build.lines([*arguments, "--dry-run", _EVERYTHING], check=False))))
-    build.run([*arguments, _EVERYTHING], lambda line: _count(line, count, progress, version))
-    count.finish()
+    count = _compile(build, arguments, progress)
     progress.report(f"Linux {version}: {count}, linking the kit")
     for name, object_file in _KERNEL_OBJECTS.items():
         (tree / object_file).with_suffix(".c").write_bytes(_source(name))
@@ -269,11 +265,30 @@ class FileCount:
         return f"compiled {self.done:,} of {self.total:,} files"
 
 
-def _count(line: str, count: FileCount, progress: Progress, version: str) -> None:
-    if is_compilation(line):
-        # The build prints it when it starts with a file: the one before it is done.
-        progress.count(f"Linux {version}: {count}")
-        count.add()
+def _compile(build: _Build, arguments: Sequence[str], progress: Progress) -> FileCount:
+    """Compile all of the kernel's objects. `arguments` start the kernel's makefile."""
+    programs, name = FileCount(0), f"Linux {build.version}"
+
+    def count_programs(line: str) -> None:
+        if _FILE_OF_A_PROGRAM.match(line):
+            programs.add()
+            progress.count(f"{name}: compiled {programs.done} files of the programs that its build needs")
+
+    progress.report(f"{name}: compiling the programs that its build needs")
+    build.run([*arguments, "prepare"], count_programs)
+    # A dry run that fails counts too few files, which is corrected when the others are compiled.
+    count = FileCount(sum(map(is_compilation, build.lines([*arguments, "--dry-run", _EVERYTHING], check=False))))
+
+    def count_files(line: str) -> None:
+        if is_compilation(line):
+            # The build prints it when it starts with a file: the one before it is done.
+            progress.count(f"{name}: {count}")
+            count.add()
+
+    progress.report(f"{name}: {count}")
+    build.run([*arguments, _EVERYTHING], count_files)
+    count.finish()
+    return count
 
 
 @dataclass(frozen=True)
