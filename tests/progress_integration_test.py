@@ -89,7 +89,7 @@ def test_progress_is_logged_while_the_step_runs_and_not_when_it_is_cached(projec
 def test_a_step_without_a_place_to_report_to_runs_all_the_same(project: PantsProject) -> None:
     """As on a machine of remote execution: the directory is not there."""
     plugin = (project.root / "plugins/step_plugin/register.py").read_text()
-    lost = plugin.replace('Progress.from_environment()', 'Progress("nowhere/step")')
+    lost = plugin.replace("Progress.from_environment()", 'Progress("nowhere/step")')
     project.write("plugins/step_plugin/register.py", lost)
     printed = project.succeed("--no-pantsd", "step")
     assert completed_processes(printed) == ["Run a long step"]

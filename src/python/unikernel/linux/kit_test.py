@@ -86,7 +86,9 @@ def test_there_are_no_gaps_around_what_enters_the_kernel(original: str, huge: st
     start, end = original.index(" .text : "), original.index(" _etext = .;")
     written = original[:start] + original[start:end].replace("(1 << 21)", huge) + original[end:]
     if "+" in huge:
-        with pytest.raises(UnikernelError, match=r"Linux 6\.99: .* alignment of an unknown form in its section \.text, .*1 << \(12"):
+        with pytest.raises(
+            UnikernelError, match=r"Linux 6\.99: .* alignment of an unknown form in its section \.text, .*1 << \(12"
+        ):
             adapt_linker_script(written, "6.99", set())
         return
     script = adapt_linker_script(written, "6.1", {"CONFIG_SMP"})
