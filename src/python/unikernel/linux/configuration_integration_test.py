@@ -12,7 +12,7 @@ from unikernel.errors import UnikernelError
 from unikernel.library_os import find_library_os
 from unikernel.linux.configuration import _RESERVED, Configuration, base_options, configure
 from unikernel.linux.kconfig import Kconfig
-from unikernel.linux.kit import _COMPILED_WITH, _ENTRY_TEXT_APART, _HEADERS, _WRAPPED_WITH
+from unikernel.linux.kit import _COMPILED_WITH, _ENTRY_TEXT_APART, _HEADERS, _WRAPPED
 from unikernel.linux.source import pack_kconfig, unpack
 from unikernel.testing.kernel_sources import RELEASES, kernel_source
 
@@ -41,7 +41,8 @@ def test_the_options_that_this_toolkit_looks_at_are_there(kconfig: Path, tmp_pat
     """One that was renamed would be taken as switched off."""
     unpack(kconfig, tmp_path / "tree", tar="tar")
     known = Kconfig(tmp_path / "tree", "x86")
-    assert [symbol for symbol in (*_COMPILED_WITH.values(), *_HEADERS, *_RESERVED, _WRAPPED_WITH) if symbol not in known] == []
+    callers = [symbol for symbols in _WRAPPED.values() for symbol in symbols]
+    assert [symbol for symbol in (*_COMPILED_WITH.values(), *_HEADERS, *_RESERVED, *callers) if symbol not in known] == []
     # Each of both by its name of before or since 6.9.
     assert len([symbol for symbol in _ENTRY_TEXT_APART if symbol in known]) == 2
     # Part of the compiler's options.

@@ -70,10 +70,8 @@ _KERNEL_OBJECTS = {
     "tcg.c": "init/unikernel_tcg.o",
     "virtqueues.c": "init/unikernel_virtqueues.o",
 }
-# Functions of the kernel that those stand in for (ld's option --wrap).
-_WRAPPED = ("vring_create_virtqueue",)
-# The option with which the kernel calls them.
-_WRAPPED_WITH = "CONFIG_VIRTIO"
+# Functions of the kernel that those stand in for (ld's option --wrap), and the options with any of which they are called.
+_WRAPPED = {"vring_create_virtqueue": ("CONFIG_VIRTIO_MMIO", "CONFIG_VIRTIO_PCI")}
 # The kernel's own linker script, made for a configuration.
 _SCRIPT_IN_TREE = "arch/x86/kernel/vmlinux.lds"
 # Options that need .entry.text at a multiple of 2 MiB, by their names before and since Linux 6.9: page table isolation has it in
@@ -272,7 +270,7 @@ def _compile(build: _Build, arguments: Sequence[str], progress: Progress) -> Fil
     def count_programs(line: str) -> None:
         if _FILE_OF_A_PROGRAM.match(line):
             programs.add()
-            progress.count(f"{name}: compiled {programs.done} files of the programs that its build needs")
+            progress.count(f"{name}: compiling the programs that its build needs, file {programs.done}")
 
     progress.report(f"{name}: compiling the programs that its build needs")
     build.run([*arguments, "prepare"], count_programs)
@@ -415,19 +413,18 @@ def _combine(build: _Build, scratch: Path, output: Path, enabled: Collection[str
     roots = [f"--script={script}", "--entry=startup_64", "--undefined=jiffies_64"]
     build.run([*link, "--gc-sections", *roots, "-o", str(collected), *inputs])
     build.run(["objcopy", "--strip-unneeded", str(collected), str(output)])
-    if _WRAPPED_WITH in enabled:
-        check_wrapped(build.lines(["nm", str(output)]), build.version)
+    check_wrapped(build.lines(["nm", str(output)]), build.version, enabled)
 
 
-def check_wrapped(symbols: Sequence[str], version: str) -> None:
-    """Raise UnikernelError when the kernel calls a function of its own that one of ours should stand in for.
+def check_wrapped(symbols: Sequence[str], version: str, enabled: Collection[str]) -> None:
+    """Raise UnikernelError when a function of ours stands in for none of the kernel's, though an option that calls it is enabled.
 
     `symbols` is what nm prints of kernel.o. The linker does not mind an option --wrap for a function that nobody calls: when Linux
     renames it, ours is left out.
     """
     defined = {line.split()[-1] for line in symbols if line.split()[1:2] == ["T"]}
-    for name in _WRAPPED:
-        if f"__wrap_{name}" not in defined:
+    for name, options in _WRAPPED.items():
+        if f"__wrap_{name}" not in defined and not set(options).isdisjoint(enabled):
             raise UnikernelError(
                 f"Linux {version}: nothing calls {name}(), which this version of unikernel puts its own in place of. {_OTHER_LINUX}"
             )
