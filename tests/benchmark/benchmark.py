@@ -1,6 +1,6 @@
 """Measures what this project promises, and prints it as JSON: see docs/benchmark.md.
 
-    ./pants run tests/benchmark/benchmark.py -- [--runs N] [--output FILE] [--only build|containers|library_oses|scale|start|tests]
+    ./pants run tests/benchmark/benchmark.py -- [--runs N] [--output FILE] [--only build|containers|kernels|library_oses|scale|start|tests]
         [--unikraft KERNEL] [--nanos DIRECTORY] [--solo5 DIRECTORY] [--services N,N,...] [--scratch DIRECTORY] [--plot FILE]
         [--resume]
 
@@ -30,6 +30,7 @@ from benchmark.bzimage import build_bzimage, extract_initrd
 from benchmark.containers import measure_containers
 from benchmark.image_sizes import sizes
 from benchmark.image_tests import measure_many, measure_overhead
+from benchmark.kernels import measure_kernels
 from benchmark.library_oses import add_kernel_options, kernels_of, measure_library_oses, table
 from benchmark.pants_processes import daemon_seconds, watched_memory
 from benchmark.start import measure_start
@@ -303,8 +304,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=7, help="how often each thing is measured; medians are printed")
     parser.add_argument("--output", type=Path, help="write the JSON there as well")
-    parts = ("build", "containers", "library_oses", "scale", "start", "tests")
-    parser.add_argument("--only", choices=parts, help="measure only this part; by default all but scale, which takes hours")
+    parts = ("build", "containers", "kernels", "library_oses", "scale", "start", "tests")
+    parser.add_argument(
+        "--only", choices=parts, help="measure only this part; by default all but kernels and scale, which take long"
+    )
     parser.add_argument("--services", default="1,10,100,1000", help="how many services the monorepos have, for scale")
     parser.add_argument("--scratch", type=Path, help="where they are made, for scale: tens of GB for a thousand")
     parser.add_argument("--plot", type=Path, help="write a plot of scale there, as SVG")
@@ -327,6 +330,9 @@ def main() -> None:
         figures["library_oses"] = measure_library_oses(kernels_of(options), options.runs)
     if options.only in (None, "containers"):
         figures["containers"] = measure_containers(kernels_of(options), options.runs)
+    if options.only == "kernels":
+        with tempfile.TemporaryDirectory(prefix="unikernel-benchmark-") as scratch:
+            figures["kernels"] = measure_kernels(Path(scratch))
     if options.only == "scale":
         counts = [int(count) for count in options.services.split(",")]
         measured = _measured_before(options.output) if options.resume else []

@@ -34,6 +34,7 @@ from pants_unikernel.engine._by_get import (
     hydrate_all_sources,
     hydrate_sources,
     merge_digests,
+    named_caches_directory,
     package_all,
     package_own,
     package_target,
@@ -61,6 +62,7 @@ from pants_unikernel.engine._by_get import (
     venv_pex_process,
 )
 from pants_unikernel.engine._remote_cache import PATIENCE_MILLIS
+from pants_unikernel.engine._threads import logging_as_here
 
 __all__ = [
     "PATIENCE_MILLIS",
@@ -91,7 +93,9 @@ __all__ = [
     "find_toolkit",
     "hydrate_all_sources",
     "hydrate_sources",
+    "logging_as_here",
     "merge_digests",
+    "named_caches_directory",
     "package_all",
     "package_own",
     "package_target",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import PurePath
 
 from pants.backend.python.util_rules.interpreter_constraints import InterpreterConstraints
 from pants.backend.python.util_rules.pex import Pex, PexRequest, VenvPex, VenvPexProcess
@@ -49,6 +50,7 @@ from pants.engine.target import (
     WrappedTarget,
     WrappedTargetRequest,
 )
+from pants.option.global_options import NamedCachesDirOption
 from pants.source.source_root import SourceRootsRequest, SourceRootsResult
 
 from pants_unikernel.deployment_types import BuiltDeployment, UnikernelDeploymentFieldSet
@@ -168,6 +170,11 @@ async def run_fallible_processes(processes: Iterable[Process]) -> tuple[Fallible
 async def run_in_foreground(process: Process) -> InteractiveProcessResult:
     """With the user's terminal. Only for goals."""
     return await Effect(InteractiveProcessResult, InteractiveProcess, InteractiveProcess.from_process(process))
+
+
+async def named_caches_directory() -> PurePath:
+    """Return the directory on this machine with the append-only caches of local processes, by their names."""
+    return (await Get(NamedCachesDirOption)).val
 
 
 async def find_binaries(requests: Iterable[BinaryPathRequest]) -> tuple[BinaryPaths, ...]:

@@ -67,9 +67,9 @@ class UnikernelToolkit(PythonToolRequirementsBase):
 
 
 def toolkit_sources(*patterns: str) -> list[FileContent]:
-    """The files of the `unikernel` package that this plugin was installed with, data files included, in a fixed order.
+    """Return the files of the `unikernel` package that this plugin was installed with, data files included, in a fixed order.
 
-    With `patterns` (globs of paths in the package), only those that match one.
+    With `patterns` (globs of paths in the package), only those that match one. Raises ImportError for a pattern that matches none.
     """
     spec = importlib.util.find_spec(_PACKAGE)
     if spec is None or not spec.submodule_search_locations:
@@ -79,6 +79,7 @@ def toolkit_sources(*patterns: str) -> list[FileContent]:
         )
     root = Path(spec.submodule_search_locations[0])
     sources = []
+    unmatched = set(patterns)
     for directory, subdirectories, files in os.walk(root):
         subdirectories[:] = sorted(name for name in subdirectories if name not in _NOT_SHIPPED and not name.startswith("."))
         for file in sorted(files):
@@ -87,8 +88,15 @@ def toolkit_sources(*patterns: str) -> list[FileContent]:
             if file == "BUILD" or file.endswith((".pyc", "_test.py", "_test.c")):
                 continue
             relative = str(path.relative_to(root))
-            if not patterns or any(fnmatch(relative, pattern) for pattern in patterns):
+            matching = {pattern for pattern in patterns if fnmatch(relative, pattern)}
+            unmatched -= matching
+            if matching or not patterns:
                 sources.append(FileContent(os.path.join(_PACKAGE, relative), path.read_bytes()))
+    if unmatched:
+        raise ImportError(
+            f"The Python package `unikernel` in {root} has no file {' or '.join(sorted(unmatched))}, which the pants_unikernel plugin "
+            "runs: it is incomplete, or of another version. Install the distributions pants-unikernel and unikernel of one version."
+        )
     return sources
 
 

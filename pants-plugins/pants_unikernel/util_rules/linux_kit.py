@@ -24,6 +24,7 @@ from pants_unikernel.image_types import LinuxParts, LinuxPartsRequest
 from pants_unikernel.subsystems.linux import UnikernelLinux
 from pants_unikernel.subsystems.toolkit import toolkit_sources
 from pants_unikernel.util_rules.failures import StepError, UnikernelBuildError, run_step
+from pants_unikernel.util_rules.progress import run_reporting_step
 from pants_unikernel.util_rules.toolchain import InitToolchain, KernelToolchain, Toolchain
 from unikernel import __version__
 from unikernel.image.components import linux_components
@@ -45,7 +46,7 @@ _CONFIGURE_SOURCES = (
     *_BASIC_SOURCES,
     *("linux/configuration.py", "linux/kconfig.py", "linux/marker.py", "linux/kernel/*.config"),
 )
-_KIT_SOURCES = (*_BASIC_SOURCES, "linux/kit.py", "linux/marker.py", "linux/kernel/*.c")
+_KIT_SOURCES = (*_BASIC_SOURCES, "linux/kit.py", "linux/marker.py", "linux/kernel/*.c", "progress.py")
 _INIT_SOURCES = (*_BASIC_SOURCES, "linux/pid1.py", "linux/init/*")
 _STEPS = "__unikernel"
 
@@ -151,7 +152,7 @@ async def _build_kit(options: Sequence[str], source: KernelSource, toolchain: Ke
         sources=_KIT_SOURCES,
         output_directories=[KIT],
     )
-    return (await run_step(process, _KERNEL)).output_digest
+    return (await run_reporting_step(process, _KERNEL)).output_digest
 
 
 async def _resolve_configuration(source: KernelSource, options: Sequence[str], toolchain: KernelToolchain) -> Digest:

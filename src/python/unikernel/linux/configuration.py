@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib.resources
 import re
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,6 +98,8 @@ def configure(
             raise UnikernelError(f"kernel_config: there is no option {symbol} in Linux {version}.")
     base = base_options(version)
     fixed = {"CONFIG_CMDLINE_BOOL": "y", "CONFIG_CMDLINE": f'"{COMMAND_LINE_MARKER.decode()}"'}
+    # Whatever is on top: what is gone or renamed does not come out, and would not be missed.
+    check_known(known, version, {**base, **fixed})
     lines = [_line(*option) for option in {**base, **fixed}.items() if option[0] not in asked]
     # Last, because the last of a choice wins.
     lines += [_line(*option) for option in sorted(asked.items())]
@@ -115,6 +117,16 @@ def configure(
     text = (tree / ".config").read_text()
     _check(known, version, asked or base, _read(text), is_base=not asked)
     return Configuration(version, text)
+
+
+def check_known(known: Container[str], version: str, symbols: Iterable[str]) -> None:
+    """Raise UnikernelError when our own configuration has a symbol that this kernel does not have."""
+    unknown = [symbol for symbol in sorted(symbols) if symbol not in known]
+    if unknown:
+        raise UnikernelError(
+            f"The base configuration of unikernel has {', '.join(unknown)}, but Linux {version} has no such option. Point "
+            "[unikernel-linux].source to a source of Linux 6.1 or 6.12, or use a version of unikernel that supports this Linux."
+        )
 
 
 def _parse_all(options: Iterable[str]) -> Iterable[tuple[str, str]]:

@@ -1,8 +1,7 @@
-"""With the kernel sources that are installed (Debian's packages linux-source-*), each of them."""
+"""With the kernel source of each series that is supported: the installed one, or Debian's."""
 
 from __future__ import annotations
 
-import glob
 import os
 from pathlib import Path
 from typing import Any
@@ -11,16 +10,17 @@ import pytest
 
 from unikernel.errors import UnikernelError
 from unikernel.library_os import find_library_os
-from unikernel.linux.configuration import Configuration, base_options, configure
-from unikernel.linux.source import pack_kconfig
+from unikernel.linux.configuration import _RESERVED, Configuration, base_options, configure
+from unikernel.linux.kconfig import Kconfig
+from unikernel.linux.kit import _COMPILED_WITH, _ENTRY_TEXT_APART, _HEADERS, _WRAPPED
+from unikernel.linux.source import pack_kconfig, unpack
+from unikernel.testing.kernel_sources import RELEASES, kernel_source
 
-_SOURCES = sorted(glob.glob("/usr/src/linux-source-*.tar.xz"))
 
-
-@pytest.fixture(scope="module", params=_SOURCES or ["none"])
+@pytest.fixture(scope="module", params=sorted(RELEASES))
 def kconfig(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("kconfig")
-    pack_kconfig(Path(request.param), directory / "kconfig.tar", tar="tar", scratch=directory)
+    pack_kconfig(kernel_source(request.param), directory / "kconfig.tar", tar="tar", scratch=directory)
     return directory / "kconfig.tar"
 
 
@@ -35,6 +35,18 @@ def test_the_base_configuration_can_be_satisfied(kconfig: Path, tmp_path: Path) 
     assert configuration.version.startswith("6.")
     asked = {f"{symbol}={value}" for symbol, value in base_options(configuration.version).items() if value != "n"}
     assert asked <= set(configuration.text.splitlines())
+
+
+def test_the_options_that_this_toolkit_looks_at_are_there(kconfig: Path, tmp_path: Path) -> None:
+    """One that was renamed would be taken as switched off."""
+    unpack(kconfig, tmp_path / "tree", tar="tar")
+    known = Kconfig(tmp_path / "tree", "x86")
+    callers = [symbol for symbols in _WRAPPED.values() for symbol in symbols]
+    assert [symbol for symbol in (*_COMPILED_WITH.values(), *_HEADERS, *_RESERVED, *callers) if symbol not in known] == []
+    # Each of both by its name of before or since 6.9.
+    assert len([symbol for symbol in _ENTRY_TEXT_APART if symbol in known]) == 2
+    # Part of the compiler's options.
+    assert "CONFIG_CRYPTO_MANAGER_DISABLE_TESTS" in known
 
 
 def test_what_hypervisors_take_can_be_satisfied(kconfig: Path, tmp_path: Path) -> None:

@@ -75,15 +75,16 @@ allnoconfig:
 	grep -v -e BTRFS $(KCONFIG_ALLCONFIG) > .config
 	echo CONFIG_ARCH=\\"$(ARCH)\\" >> .config
 """
-_KCONFIG = (
+_BASE = sorted({*base_options("6.1.5"), "CONFIG_CMDLINE_BOOL", "CONFIG_CMDLINE"} - {"CONFIG_PCI"})
+_KCONFIG = "".join(f'config {symbol[len("CONFIG_") :]}\n\tbool "of the base"\n' for symbol in _BASE) + (
     'if BLOCK\nconfig BTRFS_FS\n\tbool "Btrfs"\nendif\nconfig HZ\n\tint "HZ"\nconfig PCI\n\tbool "PCI"\nconfig BLOCK\n\tbool "b"\n'
 )
 
 
-def _configure(tmp_path: Path, *options: str, makefile: str = _MAKEFILE) -> Configuration:
+def _configure(tmp_path: Path, *options: str, makefile: str = _MAKEFILE, kconfig: str = _KCONFIG) -> Configuration:
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    write_tree(tmp_path / "linux", {"Makefile": makefile, "Kconfig": _KCONFIG})
+    write_tree(tmp_path / "linux", {"Makefile": makefile, "Kconfig": kconfig})
     subprocess.run(["tar", "-C", str(tmp_path), "-cf", str(tmp_path / "kconfig.tar"), "linux"], check=True)
     environment = {"PATH": os.environ["PATH"]}
     return configure(tmp_path / "kconfig.tar", options, environment=environment, make="make", tar="tar", scratch=scratch)
@@ -120,6 +121,13 @@ def test_an_option_that_is_dropped_is_an_error_with_the_reason(tmp_path: Path) -
 def test_a_base_that_a_kernel_cannot_satisfy_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UnikernelError, match="the base configuration: Linux 6.1.5 cannot satisfy CONFIG_PCI=y"):
         _configure(tmp_path, makefile=_MAKEFILE.replace("BTRFS", "CONFIG_PCI="))
+
+
+@pytest.mark.parametrize("options", [[], ["CONFIG_PCI=y"]])
+def test_an_option_of_the_base_that_a_kernel_does_not_have_is_an_error(tmp_path: Path, options: list[str]) -> None:
+    """As when it was renamed: also below an image's own options, which may switch off others of the base."""
+    with pytest.raises(UnikernelError, match=r"base configuration of unikernel has CONFIG_NET, but Linux 6\.1\.5 .*6\.12"):
+        _configure(tmp_path, *options, kconfig=_KCONFIG.replace("config NET\n", "config NETWORK\n"))
 
 
 def test_a_configuration_step_that_fails_shows_what_it_said(tmp_path: Path) -> None:

@@ -8,14 +8,16 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import IO
 
 from unikernel.digests import file_sha256
 from unikernel.errors import UnikernelError
 from unikernel.linux.marker import COMMAND_LINE_MARKER
 from unikernel.linux.source import kernel_version, unpack
+from unikernel.progress import Progress
 
 _FACTS = "kit.json"
 _KERNEL = "kernel.o"
@@ -68,10 +70,20 @@ _KERNEL_OBJECTS = {
     "tcg.c": "init/unikernel_tcg.o",
     "virtqueues.c": "init/unikernel_virtqueues.o",
 }
-# Functions of the kernel that those stand in for (ld's option --wrap).
-_WRAPPED = ("vring_create_virtqueue",)
-# Has what enters the kernel in large pages of its own.
-_ENTRY_TEXT_APART = "CONFIG_PAGE_TABLE_ISOLATION"
+# Functions of the kernel that those stand in for (ld's option --wrap), and the options with any of which they are called.
+_WRAPPED = {"vring_create_virtqueue": ("CONFIG_VIRTIO_MMIO", "CONFIG_VIRTIO_PCI")}
+# The kernel's own linker script, made for a configuration.
+_SCRIPT_IN_TREE = "arch/x86/kernel/vmlinux.lds"
+# Options that need .entry.text at a multiple of 2 MiB, by their names before and since Linux 6.9: page table isolation has it in
+# large pages of its own, and the mitigation of SRSO computes addresses from its own.
+_ENTRY_TEXT_APART = {
+    *("CONFIG_PAGE_TABLE_ISOLATION", "CONFIG_MITIGATION_PAGE_TABLE_ISOLATION"),
+    *("CONFIG_CPU_SRSO", "CONFIG_MITIGATION_SRSO"),
+}
+_SECTIONS_OF_A_KERNEL = {".text", ".data", ".bss", ".init.text", ".init.data", ".head.text", ".entry.text"}
+_PAGE = 4096
+# "8", "0x200000", "(1 << 12)", "((1UL) << 21)".
+_NUMBER = re.compile(r"[( ]*(0x[0-9a-fA-F]+|\d+)(?:UL)?[) ]*(?:<<[( ]*(\d+)[) ]*)?")
 # What the final link has to bring along. 2: the root file system between __unikernel_rootfs and __unikernel_rootfs_end.
 _LAYOUT = 2
 # Option -> the header that the build's own programs include when it is on, and the Debian package that has it.
@@ -79,6 +91,17 @@ _HEADERS = {
     "CONFIG_OBJTOOL": ("gelf.h", "libelf-dev"),
     "CONFIG_SYSTEM_TRUSTED_KEYRING": ("openssl/opensslv.h", "libssl-dev"),
 }
+# All of the kernel's objects, its archives, and vmlinux.lds.
+_EVERYTHING = "vmlinux_o"
+# What the build prints of each step: "  CC      init/main.o", and by its dry run also "echo '  CC      init/main.o'; ...".
+_STEP_OF_THE_BUILD = re.compile(r"  [A-Z0-9]+ +(\[M\] +)?\S+$")
+_FILE_OF_A_PROGRAM = re.compile(r"  (?:HOSTCC|CC) +\S+\.o$")
+_COMPILATION = re.compile(r"(?:.*\becho ')?  (?:CC|AS) +[^/' ]\S*?\.o(?:'|$)")
+# Of both series with Debian's compilers: for the announcement.
+_PROCESSOR_MINUTES = 6
+_OTHER_LINUX = (
+    "Point [unikernel-linux].source to a source of Linux 6.1 or 6.12, or use a version of unikernel that supports this Linux."
+)
 _LOG_LINES = 25
 _WATCH_SECONDS = 2
 # Who wants the kit: looked at now, before anything takes time.
@@ -160,30 +183,33 @@ def build_kit(
     make: str,
     tar: str,
     scratch: Path,
+    progress: Progress | None = None,
 ) -> None:
-    """Compiles the kernel with a resolved configuration and writes the kit to the directory `output`.
+    """Compile the kernel with a resolved configuration and write the kit to the directory `output`.
 
     Raises UnikernelError with the end of the build's log when the build fails. The unpacked tree is gone afterwards.
     """
     scratch, output = scratch.absolute(), output.absolute()
+    progress = progress or Progress()
     tree = scratch / "linux"
-    enabled = _enabled(config.read_text())
+    text = config.read_text()
+    enabled = _enabled(text)
     _check_headers(enabled, environment)
+    progress.report(announcement(text, jobs))
+    progress.report("Unpacking the kernel's source")
     unpack(source, tree, tar=tar, excluded=_excluded(enabled))
     version = kernel_version(tree)
-    (tree / ".config").write_bytes(config.read_bytes())
+    (tree / ".config").write_text(text)
     build = _Build(tree, {**environment, **FIXED_ENVIRONMENT}, scratch / "build.log", version)
-    arguments = [make, f"--jobs={jobs}", "--silent", "ARCH=x86_64", f"KCFLAGS={' '.join(COMPILER_FLAGS)}"]
-    build.run([*arguments, "vmlinux_o"])
+    arguments = [make, f"--jobs={jobs}", "ARCH=x86_64", f"KCFLAGS={' '.join(COMPILER_FLAGS)}"]
+    count = _compile(build, arguments, progress)
+    progress.report(f"Linux {version}: {count}, linking the kit")
     for name, object_file in _KERNEL_OBJECTS.items():
         (tree / object_file).with_suffix(".c").write_bytes(_source(name))
-    build.run([*arguments, "init/version-timestamp.o", "arch/x86/kernel/vmlinux.lds", *_KERNEL_OBJECTS.values()])
+    build.run([*arguments, "--silent", "init/version-timestamp.o", _SCRIPT_IN_TREE, *_KERNEL_OBJECTS.values()])
     output.mkdir(parents=True, exist_ok=True)
-    _combine(build, scratch, output / _KERNEL)
-    linker_script = keep_init_text((tree / "arch/x86/kernel/vmlinux.lds").read_text())
-    if _ENTRY_TEXT_APART not in enabled:
-        linker_script = close_entry_text(linker_script)
-    (output / _LINKER_SCRIPT).write_text(linker_script)
+    _combine(build, scratch, output / _KERNEL, enabled)
+    (output / _LINKER_SCRIPT).write_text(adapt_linker_script((tree / _SCRIPT_IN_TREE).read_text(), version, enabled))
     kernel = (output / _KERNEL).read_bytes()
     if kernel.count(COMMAND_LINE_MARKER) != 1:
         raise UnikernelError(f"Linux {version} was compiled without the place for a command line (CONFIG_CMDLINE).")
@@ -201,6 +227,68 @@ def build_kit(
     (output / _FACTS).write_text(json.dumps(asdict(facts), indent=1, sort_keys=True) + "\n")
 
 
+def announcement(config: str, jobs: int) -> str:
+    """Return what is about to happen and how long it takes, in a line. `config` is a .config."""
+    version = re.search(r"^# Linux/\S+ (\S+) Kernel Configuration$", config, re.MULTILINE)
+    minutes = max(1, round(_PROCESSOR_MINUTES / jobs))
+    name = f"Linux {version[1]}" if version else "Linux"
+    return (
+        f"Compiling {name}: once per configuration, about {minutes} minute{'s' * (minutes > 1)} on {jobs} idle "
+        f"core{'s' * (jobs > 1)}; later builds reuse it"
+    )
+
+
+def is_compilation(line: str) -> bool:
+    """Whether a line that the kernel's build prints, or would execute by its dry run, is about one more file of the kernel itself."""
+    return _COMPILATION.match(line) is not None
+
+
+@dataclass
+class FileCount:
+    """The number of files that are compiled, of all that there are."""
+
+    total: int
+    done: int = 0
+
+    def add(self) -> None:
+        """Count one more file. A total that was too low is corrected."""
+        self.done += 1
+        self.total = max(self.total, self.done)
+
+    def finish(self) -> None:
+        """Correct a total that was too high."""
+        self.total = self.done
+
+    def __str__(self) -> str:
+        return f"compiled {self.done:,} of {self.total:,} files"
+
+
+def _compile(build: _Build, arguments: Sequence[str], progress: Progress) -> FileCount:
+    """Compile all of the kernel's objects. `arguments` start the kernel's makefile."""
+    programs, name = FileCount(0), f"Linux {build.version}"
+
+    def count_programs(line: str) -> None:
+        if _FILE_OF_A_PROGRAM.match(line):
+            programs.add()
+            progress.count(f"{name}: compiling the programs that its build needs, file {programs.done}")
+
+    progress.report(f"{name}: compiling the programs that its build needs")
+    build.run([*arguments, "prepare"], count_programs)
+    # A dry run that fails counts too few files, which is corrected when the others are compiled.
+    count = FileCount(sum(map(is_compilation, build.lines([*arguments, "--dry-run", _EVERYTHING], check=False))))
+
+    def count_files(line: str) -> None:
+        if is_compilation(line):
+            # The build prints it when it starts with a file: the one before it is done.
+            progress.count(f"{name}: {count}")
+            count.add()
+
+    progress.report(f"{name}: {count}")
+    build.run([*arguments, _EVERYTHING], count_files)
+    count.finish()
+    return count
+
+
 @dataclass(frozen=True)
 class _Build:
     """Commands in the kernel's tree, with their output in one log of which a failure shows the end."""
@@ -210,9 +298,10 @@ class _Build:
     log: Path
     version: str
 
-    def run(self, command: Sequence[str]) -> None:
+    def run(self, command: Sequence[str], on_line: Callable[[str], None] | None = None) -> None:
+        """Run a command; `on_line` is called with each line that it prints, some seconds later at most."""
         try:
-            with self.log.open("ab") as log:
+            with self.log.open("wb") as log:
                 process = subprocess.Popen(
                     command, cwd=self.tree, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
                 )
@@ -220,31 +309,53 @@ class _Build:
             raise UnikernelError(
                 f"Linux {self.version} cannot be compiled: {command[0]} cannot be run ({error.strerror})."
             ) from error
-        if _wait_unless_orphaned(process) != 0:
-            lines = self.log.read_text(errors="replace").strip().splitlines()[-_LOG_LINES:]
+        with self.log.open(encoding="utf-8", errors="replace") as log:
+            status = _wait_unless_orphaned(process, lambda: _each_line(log, on_line))
+        if status != 0:
+            lines = self.log.read_text(errors="replace").strip().splitlines()
+            lines = [line for line in lines if not _STEP_OF_THE_BUILD.match(line)][-_LOG_LINES:]
             raise UnikernelError(
                 f"Linux {self.version} does not compile; the last lines of its log:\n" + "\n".join(f"  {line}" for line in lines)
             )
 
-    def lines(self, command: Sequence[str]) -> list[str]:
-        """What a command that does not fail prints."""
+    def lines(self, command: Sequence[str], *, check: bool = True) -> list[str]:
+        """Return the lines that a command prints. With `check`, it must not fail."""
         return subprocess.run(
             command,
             cwd=self.tree,
             env=self.environment,
+            stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            check=True,
+            stderr=None if check else subprocess.DEVNULL,
+            check=check,
             encoding="utf-8",
             errors="replace",
         ).stdout.splitlines()
 
 
-def _wait_unless_orphaned(process: subprocess.Popen[bytes]) -> int:
-    """The exit status. When the build system is killed, the compilation ends too: nobody waits for the minutes that it takes."""
+def _each_line(log: IO[str], on_line: Callable[[str], None] | None) -> None:
+    """Pass on the lines that were added to a file that is still written; the start of one that is incomplete is left for later."""
+    while on_line is not None:
+        position = log.tell()
+        line = log.readline()
+        if not line.endswith("\n"):
+            log.seek(position)
+            return
+        on_line(line)
+
+
+def _wait_unless_orphaned(process: subprocess.Popen[bytes], look: Callable[[], None]) -> int:
+    """Return the exit status, and call `look` every now and then until then, and once more after.
+
+    When the build system is killed, the compilation ends too: nobody waits for the minutes that it takes.
+    """
     while True:
         try:
-            return process.wait(_WATCH_SECONDS)
+            status = process.wait(_WATCH_SECONDS)
+            look()
+            return status
         except subprocess.TimeoutExpired:
+            look()
             if os.getppid() != _PARENT:
                 process.terminate()
                 process.wait()
@@ -282,8 +393,8 @@ def _excluded(enabled: set[str]) -> list[str]:
     return [*_NEVER_COMPILED, *(f"*/{directory}/*.[chS]" for directory in off)]
 
 
-def _combine(build: _Build, scratch: Path, output: Path) -> None:
-    """All of the kernel but its root file system, as one relocatable object without what nothing refers to.
+def _combine(build: _Build, scratch: Path, output: Path, enabled: Collection[str]) -> None:
+    """Link all of the kernel but its root file system into one relocatable object without what nothing refers to.
 
     Sections of single functions and data may go. All others (init calls, exception tables, alternatives, parameters, assembly) are
     roots, and stay with all that they refer to.
@@ -296,46 +407,107 @@ def _combine(build: _Build, scratch: Path, output: Path) -> None:
     link = ["ld", "-m", "elf_x86_64", "-z", "noexecstack", "-r", *(f"--wrap={name}" for name in _WRAPPED)]
     inputs = ["--whole-archive", f"@{response}", "--no-whole-archive"]
     inputs += ["--start-group", "lib/lib.a", "arch/x86/lib/lib.a", "--end-group"]
-    everything, collected, script = scratch / "everything.o", scratch / "collected.o", scratch / "collect.lds"
-    build.run([*link, "-o", str(everything), *inputs])
-    script.write_text(_collecting_script(build.lines(["objdump", "--section-headers", str(everything)])))
+    collected, script = scratch / "collected.o", scratch / "collect.lds"
+    headers = build.lines(["objdump", "--section-headers", f"@{response}", "lib/lib.a", "arch/x86/lib/lib.a"])
+    script.write_text(collecting_script(headers, build.version))
     roots = [f"--script={script}", "--entry=startup_64", "--undefined=jiffies_64"]
     build.run([*link, "--gc-sections", *roots, "-o", str(collected), *inputs])
     build.run(["objcopy", "--strip-unneeded", str(collected), str(output)])
+    check_wrapped(build.lines(["nm", str(output)]), build.version, enabled)
+
+
+def check_wrapped(symbols: Sequence[str], version: str, enabled: Collection[str]) -> None:
+    """Raise UnikernelError when a function of ours stands in for none of the kernel's, though an option that calls it is enabled.
+
+    `symbols` is what nm prints of kernel.o. The linker does not mind an option --wrap for a function that nobody calls: when Linux
+    renames it, ours is left out.
+    """
+    defined = {line.split()[-1] for line in symbols if line.split()[1:2] == ["T"]}
+    for name, options in _WRAPPED.items():
+        if f"__wrap_{name}" not in defined and not set(options).isdisjoint(enabled):
+            raise UnikernelError(
+                f"Linux {version}: nothing calls {name}(), which this version of unikernel puts its own in place of. {_OTHER_LINUX}"
+            )
 
 
 def _source(name: str) -> bytes:
     return (importlib.resources.files("unikernel.linux") / "kernel" / name).read_bytes()
 
 
+def adapt_linker_script(text: str, version: str, enabled: Collection[str]) -> str:
+    """Return the kernel's linker script as the kit needs it, for a kernel with the options `enabled`.
+
+    Raises UnikernelError when the script lacks a part that has to be changed: an image that is several MB larger, or slower to
+    start, would be the only sign otherwise.
+    """
+    try:
+        text = keep_init_text(text)
+        return text if _ENTRY_TEXT_APART & set(enabled) else close_entry_text(text)
+    except _UnknownPart as error:
+        raise UnikernelError(
+            f"Linux {version}: its linker script {_SCRIPT_IN_TREE} has {error}, but this version of unikernel changes that part. "
+            f"{_OTHER_LINUX}"
+        ) from None
+
+
+class _UnknownPart(Exception):
+    """A part of a linker script that is missing or of an unknown shape; the message completes "the script has ..."."""
+
+
 def keep_init_text(linker_script: str) -> str:
-    """The kernel's linker script with .init.text before what is freed after start-up, as other architectures have it
+    """Return the kernel's linker script with .init.text before what is freed after start-up, as other architectures have it
     (include/asm-generic/sections.h).
 
-    Linux overwrites what it frees. Under QEMU's emulation a write to a page of which code has run throws translations away, one after
-    another: for these 150 KiB it took a tenth of the start-up of a small program. A script of another shape is left as it is.
+    Linux overwrites what it frees. Under QEMU's emulation a write to a page of which code has run throws translations away, one
+    after another: for these 150 KiB it took a tenth of the start-up of a small program.
     """
-    start = re.search(r"^ *\.init\.begin : [^{]*\{[^}]*\}\n", linker_script, re.MULTILINE)
-    if start is None:
-        return linker_script
+    start = _output_section(linker_script, ".init.begin")
     without = linker_script[: start.start()] + linker_script[start.end() :]
-    code = re.search(r"^ *\.altinstr_aux : [^{]*\{[^}]*\}\n", without, re.MULTILINE)
-    if code is None or code.start() < start.start():
-        return linker_script
-    return f"{without[: code.end()]} . = ALIGN(4096);\n{start[0]}{without[code.end() :]}"
+    code, last = _output_section(without, ".init.text"), _output_section(without, ".altinstr_aux")
+    if not start.start() <= code.start() < last.start():
+        raise _UnknownPart("no sections .init.begin, .init.text and .altinstr_aux in this order")
+    return f"{without[: last.end()]} . = ALIGN(4096);\n{start[0]}{without[last.end() :]}"
 
 
 def close_entry_text(linker_script: str) -> str:
-    """The kernel's linker script without the gaps before and after .entry.text, up to 2 MiB each, in the file as well as in memory. They
-    are for page table isolation (ALIGN_ENTRY_TEXT_BEGIN in arch/x86/kernel/vmlinux.lds.S). A script of another shape is left as it is.
+    """Return the kernel's linker script without the gaps around .entry.text, up to 2 MiB each, in the file as well as in memory.
+
+    They are for page table isolation (ALIGN_ENTRY_TEXT_BEGIN in arch/x86/kernel/vmlinux.lds.S).
     """
-    gap = r"\. = ALIGN\(\(1 << 21\)\);"
-    return re.sub(rf"{gap}(\s[^\n]*\*\(\.entry\.text\)[^\n]*\s+){gap}", r". = ALIGN(4096);\1. = ALIGN(4096);", linker_script)
+    section = _output_section(linker_script, ".text")
+    if "*(.entry.text)" not in section[0]:
+        raise _UnknownPart("no *(.entry.text) in its section .text")
+
+    def at_most_a_page(match: re.Match[str]) -> str:
+        number = _NUMBER.fullmatch(match[1])
+        if number is None:
+            raise _UnknownPart(f"an alignment of an unknown form in its section .text, {match[0]}")
+        alignment = int(number[1], 0) << int(number[2] or "0")
+        return match[0] if alignment <= _PAGE else f". = ALIGN({_PAGE});"
+
+    closed = re.sub(r"\. = ALIGN\((.*?)\);", at_most_a_page, section[0])
+    return linker_script[: section.start()] + closed + linker_script[section.end() :]
 
 
-def _collecting_script(section_headers: Sequence[str]) -> str:
-    """The linker script of the relocatable object, from what `objdump --section-headers` prints of all of its input."""
-    names = sorted({line.split()[1] for line in section_headers if line.split() and line.split()[0].isdigit()})
+def _output_section(linker_script: str, name: str) -> re.Match[str]:
+    """Find the whole statement of an output section, with its line's end."""
+    header = rf"(?:^|(?<=;)) *{re.escape(name)} : [^{{}}]*"
+    found = re.search(rf"{header}\{{[^{{}}]*\}}[^\n]*\n", linker_script, re.MULTILINE)
+    if found is None:
+        raise _UnknownPart(f"no section {name}")
+    return found
+
+
+def collecting_script(section_headers: Sequence[str], version: str) -> str:
+    """Return the linker script of the relocatable object, from what `objdump --section-headers` prints of all of its input.
+
+    Raises UnikernelError when that has no section of a kernel's: the linker would drop what the script does not name.
+    """
+    words = (line.split() for line in section_headers)
+    names = sorted({line[1] for line in words if len(line) > 1 and line[0].isdigit()})
+    missing = _SECTIONS_OF_A_KERNEL - set(names)
+    if missing:
+        raise UnikernelError(f"Linux {version}: its objects have no section {', '.join(sorted(missing))}. {_OTHER_LINUX}")
     lines = [f" .{name} 0 : {{ KEEP(*(.{name})) *(.{name}.[0-9A-Za-z_]*) }}" for name in ("text", "data", "bss")]
     # Constants that the final link merges stay apart from those that it cannot.
     for kind in ("str1.1", "str1.8", "cst2", "cst4", "cst8", "cst16", "cst32"):

@@ -58,12 +58,14 @@ def _version_key(path: str) -> list[int]:
 
 
 def unpack(source: Path, destination: Path, *, tar: str, members: Sequence[str] = (), excluded: Sequence[str] = ()) -> None:
-    """Unpacks members (patterns; all by default) of a source tarball into `destination`, without the tarball's top directory."""
+    """Unpack members (patterns; all by default) of a source tarball into `destination`, without the tarball's top directory."""
     destination.mkdir(parents=True, exist_ok=True)
     command = [tar, "--extract", f"--file={source}", f"--directory={destination}", "--strip-components=1", "--no-same-owner"]
     command += ["--wildcards", "--wildcards-match-slash", *(f"--exclude={pattern}" for pattern in excluded), *members]
+    # Debian's tarballs are compressed in blocks, which xz decompresses at the same time.
+    environment = {**os.environ, "LC_ALL": "C", "XZ_DEFAULTS": "--threads=0"}
     try:
-        result = subprocess.run(command, env={**os.environ, "LC_ALL": "C"}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        result = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     except OSError as error:
         raise UnikernelError(
             f"The kernel source {source.name} cannot be unpacked: {tar} cannot be run ({error.strerror})."

@@ -99,6 +99,7 @@ def _configure_kernel(arguments: argparse.Namespace) -> int:
 
 def _build_kit(arguments: argparse.Namespace) -> int:
     from unikernel.linux.kit import build_kit
+    from unikernel.progress import Progress
 
     with scratch_directory() as scratch:
         build_kit(
@@ -110,6 +111,7 @@ def _build_kit(arguments: argparse.Namespace) -> int:
             make=arguments.make,
             tar=arguments.tar,
             scratch=Path(scratch),
+            progress=Progress.from_environment(),
         )
     return 0
 
