@@ -11,7 +11,14 @@ from pants.engine.unions import UnionRule
 from pants.util.logging import LogLevel
 
 from pants_unikernel import engine
-from pants_unikernel.image_types import BuiltImage, EmbeddedImageRequest, LinuxParts, LinuxPartsRequest, Toolkit, UnikernelImageFieldSet
+from pants_unikernel.image_types import (
+    BuiltImage,
+    EmbeddedImageRequest,
+    LinuxParts,
+    LinuxPartsRequest,
+    Toolkit,
+    UnikernelImageFieldSet,
+)
 from pants_unikernel.linux_types import LinkToolchain
 from pants_unikernel.subsystems.linux import UnikernelLinux
 from pants_unikernel.subsystems.toolkit import toolkit_process

@@ -6,6 +6,7 @@ archive, its bundle and the public keys: a change of any of them is verified ane
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import logging
 import os
@@ -29,6 +30,7 @@ from pants_unikernel.subsystems.linux import IMPORTED_KITS, UnikernelLinux
 from pants_unikernel.subsystems.toolkit import toolkit_process
 from pants_unikernel.util_rules.failures import UnikernelBuildError, errors_of, run_step
 from pants_unikernel.util_rules.signing import user_path
+from unikernel.errors import UnikernelError
 from unikernel.linux.kit_archive import LARGEST_ARCHIVE, SUFFIX, archive_name, is_cache_key
 from unikernel.linux.kit_store import bundle_beside, kits_directory, kits_in
 from unikernel.signing.files import bundle_path
@@ -96,8 +98,8 @@ def _archives(entries: Iterable[str], root: Path, environment: Mapping[str, str]
             continue
         if entry == IMPORTED_KITS:
             # Without a home directory, nothing was imported.
-            directory = kits_directory(environment) if environment.get("HOME") or environment.get("XDG_DATA_HOME") else None
-            yield from ((path, True) for path in (kits_in(directory) if directory is not None else ()) if _is_named_as_kit(path))
+            with contextlib.suppress(UnikernelError):
+                yield from ((path, True) for path in kits_in(kits_directory(environment)) if _is_named_as_kit(path))
             continue
         path = user_path(entry, root, environment)
         if any(character in entry for character in _GLOB):
@@ -136,20 +138,20 @@ async def unpacked_kit(key: str, kits: PrebuiltKits) -> Digest | None:
     """
     file = kits.files.get(key)
     kit = await _kit_of_targets(key, kits.addresses)
-    if kit is None and file is None:
+    if kit is not None:
+        origin, is_imported = kit.origin, False
+    elif file is not None:
+        origin, is_imported = file.path, file.is_imported
+    else:
         return None
-    if not kits.public_keys:
-        origin = kit.origin if kit is not None or file is None else file.path
-        if kit is None and file is not None and file.is_imported:
-            logger.warning(f"The prebuilt kit {origin} is not used: {_KEYS_OPTION} names no key that may sign kits.")
-            return None
-        raise UnikernelBuildError(
-            f"{_OPTION} has the kit {origin}, but {_KEYS_OPTION} names no key that may sign kits. Set it to the paths of public keys."
-        )
-    if kit is None:
-        assert file is not None
-        kit = await _kit_of_file(Path(file.path))
-    return await _unpack(key, kit, kits)
+    if kits.public_keys:
+        return await _unpack(key, kit or await _kit_of_file(Path(origin)), kits)
+    if is_imported:
+        logger.warning(f"The prebuilt kit {origin} is not used: {_KEYS_OPTION} names no key that may sign kits.")
+        return None
+    raise UnikernelBuildError(
+        f"{_OPTION} has the kit {origin}, but {_KEYS_OPTION} names no key that may sign kits. Set it to the paths of public keys."
+    )
 
 
 async def _kit_of_targets(key: str, addresses: Iterable[str]) -> _Kit | None:

@@ -28,7 +28,6 @@ from pants_unikernel.util_rules.rootfs import (
     package_app,
 )
 
-
 _SOURCES, _SETTINGS, _RUNTIME = "sources", "settings.json", "__python"
 # In the application's directory, where nothing else is called like that.
 _CONFIG = ".pytest"

@@ -21,9 +21,7 @@ def package_sources(*patterns: str) -> dict[str, bytes]:
     root = Path(unikernel.__path__[0])
     sources = {}
     for directory, subdirectories, files in os.walk(root):
-        subdirectories[:] = sorted(
-            name for name in subdirectories if name not in _NOT_SHIPPED and not name.startswith(".")
-        )
+        subdirectories[:] = sorted(name for name in subdirectories if name not in _NOT_SHIPPED and not name.startswith("."))
         for file in sorted(files):
             path = Path(directory, file)
             if file == "BUILD" or file.endswith(_NOT_SHIPPED_ENDINGS):

@@ -109,7 +109,9 @@ def write_archive(kit: Path, init: Path, ingredients: KeyIngredients, output: Pa
         facts = _facts(paths[_FACTS].read_bytes(), members, str(kit))
         _check_options(ingredients, paths[_CONFIG].read_text(), kit)
     except OSError as error:
-        raise UnikernelError(f"{kit} is not a kit that can be exported: {error.filename} cannot be read ({error.strerror}).") from error
+        raise UnikernelError(
+            f"{kit} is not a kit that can be exported: {error.filename} cannot be read ({error.strerror})."
+        ) from error
     except UnicodeDecodeError as error:
         raise UnikernelError(f"{kit} is not a kit that can be exported: its {_CONFIG} is not text.") from error
     if facts.layout != ingredients.layout:
@@ -136,7 +138,9 @@ def _check_options(ingredients: KeyIngredients, config: str, kit: Path) -> None:
         # An option whose dependencies are off is not mentioned at all.
         found = not any(line.startswith(f"{symbol}=") for line in lines) if value == "n" else option in lines
         if not found:
-            raise UnikernelError(f"{kit}: its kernel was not configured with {option}. Name the options that it was configured with.")
+            raise UnikernelError(
+                f"{kit}: its kernel was not configured with {option}. Name the options that it was configured with."
+            )
 
 
 def _header(name: str, size: int) -> bytes:

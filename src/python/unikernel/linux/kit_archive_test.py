@@ -19,7 +19,7 @@ from unikernel.signing.documents import serialize_line
 from unikernel.testing.kits import exportable_kit
 
 
-def _archive(directory: Path, ingredients: KeyIngredients | None = None, **facts: object) -> bytes:
+def _archive(directory: Path, ingredients: KeyIngredients | None = None, **facts: Any) -> bytes:
     kit, init = exportable_kit(directory, **facts)
     output = directory / "archive"
     write_archive(kit, init, ingredients or key_ingredients(["CONFIG_SMP=y"]), output, development_key=False)
@@ -251,7 +251,9 @@ def test_another_layout_and_another_format(archive: bytes) -> None:
     def later(document: dict[str, Any]) -> None:
         document["format"] = 2
 
-    _refused(_with_document(archive, layout), f"has a kit of layout 1, but this version of unikernel links layout {KitFacts.layout}")
+    _refused(
+        _with_document(archive, layout), f"has a kit of layout 1, but this version of unikernel links layout {KitFacts.layout}"
+    )
     _refused(_with_document(archive, later), "has the format 2, but this version of unikernel reads format 1")
 
 

@@ -132,9 +132,7 @@ def _export(arguments: argparse.Namespace) -> int:
 
     signer = _signer(arguments)
     development_key = arguments.sign_key is None
-    archive = export_kit(
-        arguments.kit, arguments.init, arguments.option, arguments.output, signer, development_key=development_key
-    )
+    archive = export_kit(arguments.kit, arguments.init, arguments.option, arguments.output, signer, development_key=development_key)
     stored = verify_kit(archive, Trust([signer.public], development_key))
     sys.stdout.write(f"{archive}\n{describe_kit(stored)}")
     return 0
@@ -249,9 +247,7 @@ def _pack(arguments: argparse.Namespace) -> int:
     from unikernel.linux.kit_key import key_ingredients
 
     ingredients = key_ingredients(arguments.option)
-    write_archive(
-        arguments.kit, arguments.init, ingredients, arguments.output, development_key=arguments.development_key
-    )
+    write_archive(arguments.kit, arguments.init, ingredients, arguments.output, development_key=arguments.development_key)
     return 0
 
 

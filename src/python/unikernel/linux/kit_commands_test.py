@@ -7,10 +7,10 @@ import pytest
 
 from unikernel import cli
 from unikernel.linux.kit_key import key_ingredients
-from unikernel.testing.kits import exportable_kit
-from unikernel.testing.signing import write_key
 from unikernel.signing.development_key import development_key_path, public_part_path
 from unikernel.signing.keys import PrivateKey
+from unikernel.testing.kits import exportable_kit
+from unikernel.testing.signing import write_key
 
 
 @pytest.fixture

@@ -110,13 +110,17 @@ def inspect_kit(archive: Path) -> StoredKit:
     return stored
 
 
-def verify_kit(archive: Path, trust: Trust, *, expected: str | None = None, extract: Callable[[str], BinaryIO] | None = None) -> StoredKit:
+def verify_kit(
+    archive: Path, trust: Trust, *, expected: str | None = None, extract: Callable[[str], BinaryIO] | None = None
+) -> StoredKit:
     """Verify an archive with the bundle beside it: its signature first, then its contents, which are written to
     what `extract` opens.
 
     Raises UnikernelError, with the file's name in it; what was written then must not be used.
     """
-    return _verify(archive, read(bundle_beside(archive), str(bundle_beside(archive)), _LARGEST_BUNDLE), archive, trust, expected, extract)
+    return _verify(
+        archive, read(bundle_beside(archive), str(bundle_beside(archive)), _LARGEST_BUNDLE), archive, trust, expected, extract
+    )
 
 
 def _verify(
