@@ -36,10 +36,13 @@ COMPILING = ("Compile ", "Configure the kernel", "Find the kernel's source", "Re
 
 @dataclass(frozen=True)
 class Exporter:
-    """The machine with a compiler: `archive` is the kit that it exported, and `key.pub` beside `key` the key that signed it."""
+    """The machine with a compiler. `archive` is the kit that it exported, and `public_key` the key that signed it; `program`
+    prints `mark`.
+    """
 
     project: PantsProject
     program: bytes
+    mark: str
     key: Path
     printed: str
 
@@ -62,7 +65,8 @@ def make_project(root: Path, program: bytes, **environment: str) -> PantsProject
 @pytest.fixture(scope="module")
 def exporter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exporter]:
     directory = tmp_path_factory.mktemp("exporter")
-    source = f'#include <stdio.h>\nint main(void) {{ return puts("{uuid.uuid4().hex}") < 0; }}\n'
+    mark = uuid.uuid4().hex
+    source = f'#include <stdio.h>\nint main(void) {{ return puts("{mark}") < 0; }}\n'
     program = compile_c(directory / "program", source, "-static", "-s").read_bytes()
     key = write_key(directory / "key.pem")
     key.with_suffix(".pub").write_text(PrivateKey.load(key, None).public.pem)
@@ -70,7 +74,7 @@ def exporter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exporter]:
         options = [f"--unikernel-signing-key={key}", "--unikernel-linux-kits=[]"]
         printed = project.succeed(*options, "unikernel-kit-export", "::")
         project.succeed(*options, "package", "::")
-        yield Exporter(project, program, key, printed)
+        yield Exporter(project, program, mark, key, printed)
 
 
 @dataclass(frozen=True)
@@ -116,7 +120,7 @@ def importer(tmp_path_factory: pytest.TempPathFactory, exporter: Exporter) -> It
 def test_what_is_exported_is_signed_and_named_by_its_cache_key(exporter: Exporter) -> None:
     key = PrivateKey.load(exporter.key, None).public
     stored = verify_kit(exporter.archive, Trust([key]), expected=key_ingredients([]).key)
-    assert exporter.project.root.joinpath("dist/kits").is_dir() and stored.contents.document.differences == []
+    assert stored.contents.document.differences == []
     for line in (
         f"Wrote dist/kits/{stored.key}.kit",
         f"SHA-256 {stored.sha256}",
@@ -171,7 +175,7 @@ def test_a_kit_makes_the_same_image_without_a_compiler(importer: Importer, expor
     assert len(digests) == len(DOCUMENTS) and digests == exporter.project.digests(*DOCUMENTS)
     image = importer.project.root / "dist/app/unikernel.elf"
     status, console = boot(image, key=importer.project.development_key.with_suffix(".pub"))
-    assert status == 0 and exporter.program.count(console.strip().splitlines()[-1].encode()) == 1, console
+    assert status == 0 and exporter.mark in console, console
 
 
 def test_kits_in_targets(importer: Importer, exporter: Exporter) -> None:
@@ -196,7 +200,7 @@ def test_a_kit_that_does_not_hold_is_an_error(importer: Importer, exporter: Expo
     def refused(*expected: str, key: Path = exporter.public_key, path: Path = tmp_path) -> None:
         options = [f"--unikernel-linux-kits=['{path}']", f"--unikernel-linux-kit-keys=['{key}']"]
         printed = exporter.project.fail(*options, "package", "::", expected=expected)
-        assert not completed_processes(printed), printed
+        assert set(completed_processes(printed)) <= {"Verify and unpack a prebuilt Linux kit"}, printed
 
     restore()
     other = tmp_path / "other.pub"
