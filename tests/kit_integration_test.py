@@ -1,4 +1,6 @@
-"""Two machines of a team: one compiles a kernel and exports its kit, and the other has neither a compiler nor a kernel source."""
+"""Two machines of a team: one compiles a kernel and exports its kit, and the other has neither a
+compiler nor a kernel source.
+"""
 
 from __future__ import annotations
 
@@ -36,8 +38,8 @@ COMPILING = ("Compile ", "Configure the kernel", "Find the kernel's source", "Re
 
 @dataclass(frozen=True)
 class Exporter:
-    """The machine with a compiler. `archive` is the kit that it exported, and `public_key` the key that signed it; `program`
-    prints `mark`.
+    """The machine with a compiler. `archive` is the kit that it exported, and `public_key` the key
+    that signed it; `program` prints `mark`.
     """
 
     project: PantsProject
@@ -79,7 +81,9 @@ def exporter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exporter]:
 
 @dataclass(frozen=True)
 class Importer:
-    """The machine without: its programs are those of this one but for what compiles, and its store is empty at first."""
+    """The machine without: its programs are those of this one but for what compiles, and its store
+    is empty at first.
+    """
 
     project: PantsProject
     data: Path

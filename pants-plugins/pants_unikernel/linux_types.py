@@ -15,7 +15,8 @@ BASIC_DIRECTORIES = ("/usr/bin", "/bin")
 class Toolchain:
     """Paths by program name. `fingerprint` changes with the version of any of them.
 
-    `directories` has those of the programs in the order in which they were searched: a program called by name is the same.
+    `directories` has those of the programs in the order in which they were searched: a program
+    called by name is the same.
     """
 
     paths: FrozenDict[str, str]
@@ -24,7 +25,9 @@ class Toolchain:
 
     @property
     def environment(self) -> dict[str, str]:
-        """For a process that calls the programs by name; the fingerprint makes their versions part of its cache key."""
+        """For a process that calls the programs by name; the fingerprint makes their versions part
+        of its cache key.
+        """
         directories = dict.fromkeys((*self.directories, *BASIC_DIRECTORIES))
         return {"PATH": ":".join(directories), "UNIKERNEL_TOOLCHAIN": self.fingerprint}
 
@@ -67,7 +70,8 @@ class LinuxMaterials:
 class LinuxSupply:
     """Where the Linux parts of one kernel configuration come from.
 
-    `unpacked` is a verified prebuilt kit with PID 1. Without one, the parts are compiled of `materials`.
+    `unpacked` is a verified prebuilt kit with PID 1. Without one, the parts are compiled of
+    `materials`.
     """
 
     unpacked: Digest | None

@@ -1,4 +1,6 @@
-"""The goal `unikernel-kit-export`: signed archives of the kernel kits that images are linked with, for other machines."""
+"""The goal `unikernel-kit-export`: signed archives of the kernel kits that images are linked with,
+for other machines.
+"""
 
 from __future__ import annotations
 
@@ -40,8 +42,9 @@ class UnikernelKitExportSubsystem(GoalSubsystem):
     name = "unikernel-kit-export"
     help = softwrap(
         """
-        Write the kernel kits that unikernel images are linked with, one for each kernel configuration, to `kits` in the distribution
-        directory, for machines without a compiler. What [unikernel-signing] configures signs them. See docs/kit.md.
+        Write the kernel kits that unikernel images are linked with, one for each kernel
+        configuration, to `kits` in the distribution directory, for machines without a compiler.
+        The key of [unikernel-signing] signs them. See docs/kit.md.
         """
     )
 

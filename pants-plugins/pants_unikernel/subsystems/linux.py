@@ -51,10 +51,12 @@ class UnikernelLinux(Subsystem):
         default=[IMPORTED_KITS],
         help=softwrap(
             f"""
-            Where prebuilt kits are, which stand in for compilers and a kernel source: paths or globs of archives named `CACHE-KEY.kit`,
-            directories with such, or addresses (with `//`) of `file` or `files` targets. `{IMPORTED_KITS}` is the directory that
-            `unikernel kit import` writes to. Each kit has its bundle, `CACHE-KEY.kit.sigstore.json`, beside it. Targets are searched
-            first, then the others in their order; without a kit for a configuration, the kernel is compiled. See docs/kit.md.
+            Where prebuilt kits are, which stand in for compilers and a kernel source: paths or
+            globs of archives named `CACHE-KEY.kit`, directories with such archives, or addresses
+            (with `//`) of `file` or `files` targets. `{IMPORTED_KITS}` is the directory that
+            `unikernel kit import` writes to. Each kit has its bundle, `CACHE-KEY.kit.sigstore.json`,
+            beside it. Targets are searched first, then the other entries in their order. Without a
+            kit for a configuration, the kernel is compiled. See docs/kit.md.
             """
         ),
     )

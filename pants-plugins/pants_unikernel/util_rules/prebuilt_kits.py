@@ -1,7 +1,7 @@
 """Prebuilt kits, which stand in for compilers and a kernel source: see docs/kit.md.
 
-Only files are looked for here. A process of the toolkit verifies and unpacks a kit, and its cache key has the
-archive, its bundle and the public keys: a change of any of them is verified anew.
+Only files are looked for here. A process of the toolkit verifies and unpacks a kit, and its cache
+key has the archive, its bundle and the public keys: a change of any of them is verified anew.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ _GLOB = "*?["
 
 @dataclass(frozen=True)
 class KitFile:
-    """An archive of this machine. `state` is what the file system says of it and of its bundle: where that
-    changes, both are read again. `is_imported` is whether no option names it.
+    """An archive of this machine. `state` is what the file system says of it and of its bundle:
+    where that changes, both are read again. `is_imported` is whether no option names it.
     """
 
     path: str
@@ -59,7 +59,9 @@ class KitFile:
 
 @dataclass(frozen=True)
 class PrebuiltKits:
-    """The kits of this machine by cache key, addresses of further ones, and what may sign them (PEM)."""
+    """The kits of this machine by cache key, addresses of further ones, and what may sign them
+    (PEM).
+    """
 
     files: FrozenDict[str, KitFile]
     addresses: tuple[str, ...]
@@ -90,8 +92,8 @@ async def find_prebuilt_kits(linux: UnikernelLinux, build_root: BuildRoot, sessi
 
 
 def _archives(entries: Iterable[str], root: Path, environment: Mapping[str, str]) -> Iterator[tuple[Path, bool]]:
-    """The files of this machine that are named as kits are, in the order of the entries, and whether they are
-    there by `unikernel kit import` alone.
+    """The files of this machine that are named as kits are, in the order of the entries, and
+    whether they are there by `unikernel kit import` alone.
     """
     for entry in entries:
         if entry.startswith("//"):
@@ -131,8 +133,8 @@ def _state(path: Path) -> tuple[int, ...] | None:
 
 
 async def unpacked_kit(key: str, kits: PrebuiltKits) -> Digest | None:
-    """The directory `kit` and the file `init` out of the kit with a cache key, once it is verified. None without
-    one.
+    """The directory `kit` and the file `init` out of the kit with a cache key, once it is verified.
+    None without one.
 
     Raises UnikernelBuildError, with the file in it, for a kit that is there and does not hold.
     """

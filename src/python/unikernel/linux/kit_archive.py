@@ -1,8 +1,8 @@
 """Archives of prebuilt kits: one file with a kit, PID 1, and a document that says what they are.
 
-Format: an uncompressed ustar archive (POSIX.1-1988) that has exactly one form for its contents, to the byte.
-A reader knows each header before it reads it, so no other name, kind of entry, size field or trailing byte is
-accepted. Limits are on what is read into memory or written to disk.
+Format: an uncompressed ustar archive (POSIX.1-1988) that has exactly one form for its contents, to
+the byte. A reader knows each header before it reads it, so no other name, kind of entry, size field
+or trailing byte is accepted. Limits are on what is read into memory or written to disk.
 """
 
 from __future__ import annotations
@@ -60,7 +60,9 @@ class Member:
 
 @dataclass(frozen=True)
 class KitDocument:
-    """What an archive says of itself. `development_key` is whether a key signs it that nobody configured."""
+    """What an archive says of itself. `development_key` is whether a key signs it that nobody
+    configured.
+    """
 
     ingredients: KeyIngredients
     development_key: bool
@@ -73,7 +75,9 @@ class KitDocument:
 
     @property
     def differences(self) -> list[str]:
-        """What keeps this version of the toolkit from asking for the kit: toolkit files that differ."""
+        """What keeps this version of the toolkit from asking for the kit: toolkit files that
+        differ.
+        """
         own, theirs = key_ingredients(self.ingredients.kernel_options).sources, self.ingredients.sources
         return sorted(path for path in {*own, *theirs} if own.get(path) != theirs.get(path))
 
@@ -95,13 +99,14 @@ def archive_name(key: str) -> str:
     return f"{key}{SUFFIX}"
 
 
-# --- writing --------------------------------------------------------------------------------------------------------
+# --- writing ---
 
 
 def write_archive(kit: Path, init: Path, ingredients: KeyIngredients, output: Path, *, development_key: bool) -> KitDocument:
     """Write the archive of a kit (a directory as `build_kit` makes it) and of PID 1's program.
 
-    Raises UnikernelError for a kit that was altered, or that does not have the kernel options that are asked for.
+    Raises UnikernelError for a kit that was altered, or that does not have the kernel options that
+    are asked for.
     """
     paths = {name: init if name == INIT else kit / name for name in _MEMBERS}
     try:
@@ -154,7 +159,7 @@ def _padding(size: int) -> bytes:
     return bytes(-size % _BLOCK)
 
 
-# --- reading --------------------------------------------------------------------------------------------------------
+# --- reading ---
 
 
 class Readable(Protocol):
@@ -165,8 +170,8 @@ class Readable(Protocol):
 def read_archive(stream: Readable, name: str, extract: Callable[[str], BinaryIO] | None = None) -> KitContents:
     """Read an archive to its end, and check all of it against its document.
 
-    `extract` opens the files that members are written to. Raises UnikernelError, with `name` in it, for
-    anything but an archive that `write_archive` writes; what was written then must not be used.
+    `extract` opens the files that members are written to. Raises UnikernelError, with `name` in it,
+    for anything but an archive that `write_archive` writes; what was written then must not be used.
     """
     reader = _Reader(stream, name)
     document = _document(reader)

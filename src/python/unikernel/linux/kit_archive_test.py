@@ -117,7 +117,7 @@ def test_what_is_no_kit_is_not_exported(tmp_path: Path) -> None:
         write_archive(kit, init, key_ingredients([]), tmp_path / "archive", development_key=False)
 
 
-# --- hostile archives -----------------------------------------------------------------------------------------------
+# --- hostile archives ---
 
 
 def test_what_is_no_archive() -> None:

@@ -1,4 +1,6 @@
-"""The commands `unikernel kit ...`, and the two steps of a build that pack and unpack kits: see docs/kit.md."""
+"""The commands `unikernel kit ...`, and the two steps of a build that pack and unpack kits: see
+docs/kit.md.
+"""
 
 from __future__ import annotations
 
@@ -94,7 +96,7 @@ def _trust(arguments: argparse.Namespace) -> Trust:
     return Trust([PublicKey.load(path) for path in arguments.key or ()], arguments.allow_development_keys)
 
 
-# --- export and import ----------------------------------------------------------------------------------------------
+# --- export and import ---
 
 
 def _add_export(add: Callable[..., argparse.ArgumentParser]) -> None:
@@ -160,7 +162,7 @@ def _import(arguments: argparse.Namespace) -> int:
     return 0
 
 
-# --- what is there --------------------------------------------------------------------------------------------------
+# --- what is there ---
 
 
 def _look_at(archive: Path, arguments: argparse.Namespace) -> StoredKit:
@@ -239,7 +241,7 @@ def _document(stored: StoredKit) -> dict[str, Any]:
     }
 
 
-# --- steps of a build -----------------------------------------------------------------------------------------------
+# --- steps of a build ---
 
 
 def _pack(arguments: argparse.Namespace) -> int:

@@ -15,7 +15,7 @@ from unikernel.linux.kit import KitFacts
 from unikernel.package_sources import package_sources
 from unikernel.signing.documents import serialize
 
-# The toolkit files that each step is made of: an edit anywhere else in the toolkit compiles no kernel.
+# The toolkit files that each step is made of: an edit anywhere else compiles no kernel.
 BASIC_SOURCES = (
     *("__init__.py", "digests.py", "errors.py", "scratch.py"),
     *("linux/__init__.py", "linux/__main__.py", "linux/source.py", "linux/steps.py"),
@@ -47,8 +47,8 @@ class KeyIngredients:
 
 
 def normal_options(options: Iterable[str]) -> tuple[str, ...]:
-    """Return kernel options in normal form: their order and repetition do not matter, the last one of a
-    symbol counts.
+    """Return kernel options in normal form: their order and repetition do not matter, the last one
+    of a symbol counts.
 
     Raises UnikernelError for an option that cannot be parsed.
     """
@@ -61,7 +61,8 @@ def normal_options(options: Iterable[str]) -> tuple[str, ...]:
 def key_ingredients(options: Iterable[str]) -> KeyIngredients:
     """Return the ingredients of the kit that this toolkit compiles with some kernel options.
 
-    Raises UnikernelError for an installation without one of the sources: it would have keys of its own.
+    Raises UnikernelError for an installation without one of the sources: it would have keys of its
+    own.
     """
     digests = {}
     for pattern in dict.fromkeys((*CONFIGURE_SOURCES, *KIT_SOURCES, *INIT_SOURCES)):

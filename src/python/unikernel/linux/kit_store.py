@@ -1,7 +1,7 @@
 """Signed kits as files: exporting, verifying and importing them.
 
-A kit is `KEY.kit`, named by its cache key, with its Sigstore bundle beside it. Nothing of a kit is used before
-its signature, its contents and its name are verified.
+A kit is `KEY.kit`, named by its cache key, with its Sigstore bundle beside it. Nothing of a kit is
+used before its signature, its contents and its name are verified.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ _PIECE = 1 << 20
 
 @dataclass(frozen=True)
 class StoredKit:
-    """An archive that was read to its end. `sha256` (hex) and `size` are the archive's; `signer` is there once
-    its signature is verified.
+    """An archive that was read to its end. `sha256` (hex) and `size` are the archive's; `signer` is
+    there once its signature is verified.
     """
 
     contents: KitContents
@@ -85,8 +85,8 @@ def kits_in(directory: Path) -> list[Path]:
 
 
 def export_kit(kit: Path, init: Path, options: Sequence[str], output: Path, signer: Signer, *, development_key: bool) -> Path:
-    """Write a signed archive to the file `output`, or below its cache key into the directory `output`, with its
-    bundle beside it. Return the archive's path.
+    """Write a signed archive to the file `output`, or below its cache key into the directory
+    `output`, with its bundle beside it. Return the archive's path.
     """
     ingredients = key_ingredients(options)
     archive = output / archive_name(ingredients.key) if output.is_dir() else output
@@ -102,7 +102,9 @@ def export_kit(kit: Path, init: Path, options: Sequence[str], output: Path, sign
 
 
 def inspect_kit(archive: Path) -> StoredKit:
-    """Read an archive, without a look at who signed it. Raises UnikernelError for one that is not valid."""
+    """Read an archive, without a look at who signed it. Raises UnikernelError for one that is not
+    valid.
+    """
     with _opened(archive, str(archive)) as stream:
         message = _message(stream, str(archive))
         stored = _read(stream, message, str(archive))
@@ -113,8 +115,8 @@ def inspect_kit(archive: Path) -> StoredKit:
 def verify_kit(
     archive: Path, trust: Trust, *, expected: str | None = None, extract: Callable[[str], BinaryIO] | None = None
 ) -> StoredKit:
-    """Verify an archive with the bundle beside it: its signature first, then its contents, which are written to
-    what `extract` opens.
+    """Verify an archive with the bundle beside it: its signature first, then its contents, which
+    are written to what `extract` opens.
 
     Raises UnikernelError, with the file's name in it; what was written then must not be used.
     """
@@ -149,7 +151,9 @@ def _verify(
 
 
 def unpack_kit(archive: Path, trust: Trust, expected: str, output: Path, init: Path) -> StoredKit:
-    """Verify an archive, and write the kit to the new directory `output` and PID 1's program to the file `init`."""
+    """Verify an archive, and write the kit to the new directory `output` and PID 1's program to the
+    file `init`.
+    """
     output.mkdir(parents=True)
 
     def extract(name: str) -> BinaryIO:
@@ -162,7 +166,9 @@ def unpack_kit(archive: Path, trust: Trust, expected: str, output: Path, init: P
 
 
 def import_kit(archive: Path, directory: Path, trust: Trust, *, expected: str | None = None) -> tuple[Path, StoredKit]:
-    """Verify an archive, and put it with its bundle into a directory: whole, or not at all. Return its new path."""
+    """Verify an archive, and put it with its bundle into a directory: whole, or not at all. Return
+    its new path.
+    """
     bundle = read(bundle_beside(archive), str(bundle_beside(archive)), _LARGEST_BUNDLE)
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -173,7 +179,7 @@ def import_kit(archive: Path, directory: Path, trust: Trust, *, expected: str | 
             # The copy is verified, so what is imported is what was verified.
             stored = _verify(temporary, bundle, archive, trust, expected)
             path = directory / archive_name(stored.key)
-            # The bundle first: between the two steps, a kit that is there already has a signature that does not hold.
+            # The bundle first: between the two steps, a kit that is there already does not hold.
             _replace(bundle_beside(path), bundle)
             os.replace(temporary, path)
     except OSError as error:
@@ -188,7 +194,7 @@ def check_name(archive: Path, key: str) -> None:
         raise UnikernelError(f"{archive} has the cache key {key}, which its name is not. Get the kit with the key in its name.")
 
 
-# --- files ----------------------------------------------------------------------------------------------------------
+# --- files ---
 
 
 @contextlib.contextmanager

@@ -1,4 +1,5 @@
-"""Kits for tests: directories as `build_kit` and `build_init` write them, without a kernel in them."""
+"""Kits for tests: directories as `build_kit` and `build_init` write them, without a kernel in them.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +12,9 @@ from unikernel.linux.kit import KitFacts
 
 
 def exportable_kit(directory: Path, *, config: str = "CONFIG_NET=y\nCONFIG_SMP=y\n", **facts: object) -> tuple[Path, Path]:
-    """The directory of a kit, and PID 1's program, below `directory`. `facts` replace those that it would have."""
+    """The directory of a kit, and PID 1's program, below `directory`. `facts` replace those that it
+    would have.
+    """
     kit, init = directory / "kit", directory / "init"
     kit.mkdir(parents=True)
     init.write_bytes(b"PID 1")
