@@ -222,6 +222,34 @@ class Service:
 
 
 @union(in_scope_types=[EnvironmentName])
+class KitExportRequestBase:
+    """As ServiceRequestBase."""
+
+
+@dataclass(frozen=True)
+class KitExportRequest(KitExportRequestBase):
+    """For the signed archive of a kernel configuration's kit. `origin` names a target with that configuration."""
+
+    kernel_options: tuple[str, ...]
+    origin: str
+
+
+@dataclass(frozen=True)
+class ExportedKit:
+    """`digest` holds the archive at `path`, with its bundle beside it; `sha256` (hex) and `size` are the archive's. `signer` is the
+    fingerprint of the key that signed it.
+    """
+
+    digest: Digest
+    path: str
+    sha256: str
+    size: int
+    kernel_version: str
+    signer: str
+    is_development: bool
+
+
+@union(in_scope_types=[EnvironmentName])
 class VerificationRequestBase:
     """As ServiceRequestBase."""
 

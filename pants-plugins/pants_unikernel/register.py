@@ -11,6 +11,7 @@ from pants.engine.unions import UnionRule
 from pants_unikernel import dependency_inference, deployment_target, image_test_target, library_os_target
 from pants_unikernel.cc import register as cc
 from pants_unikernel.goals import (
+    export_kits,
     package,
     package_deployment,
     package_image,
@@ -40,6 +41,7 @@ def rules() -> Iterable[Rule | UnionRule]:
     return (
         *cc.rules(),
         *dependency_inference.rules(),
+        *export_kits.rules(),
         *package.rules(),
         *package_deployment.rules(),
         *package_image.rules(),

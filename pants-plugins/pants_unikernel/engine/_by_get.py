@@ -63,6 +63,9 @@ from pants_unikernel.image_types import (
     BuiltLayouts,
     ContainerRequest,
     EmbeddedImageRequest,
+    ExportedKit,
+    KitExportRequest,
+    KitExportRequestBase,
     LinkedImageRequest,
     LinuxParts,
     LinuxPartsRequest,
@@ -77,6 +80,7 @@ from pants_unikernel.image_types import (
     VerificationRequest,
     VerificationRequestBase,
 )
+from pants_unikernel.linux_types import LinuxMaterials, LinuxSupply
 from pants_unikernel.package_types import OwnPackage, OwnPackageFieldSet
 from unikernel.rootfs.layer import LayerIndex
 
@@ -219,6 +223,24 @@ async def build_embedded_image(request: EmbeddedImageRequest) -> BuiltImage:
 
 async def build_linux_parts(request: LinuxPartsRequest) -> LinuxParts:
     return await Get(LinuxParts, LinuxPartsRequest, request)
+
+
+async def find_linux_materials() -> LinuxMaterials:
+    return await Get(LinuxMaterials)
+
+
+async def find_linux_supply(request: LinuxPartsRequest) -> LinuxSupply:
+    return await Get(LinuxSupply, LinuxPartsRequest, request)
+
+
+async def find_toolkit_and_linux(request: LinuxPartsRequest) -> Toolkit:
+    """The toolkit. While it is set up, what Linux is made of is looked for."""
+    toolkit, _ = await MultiGet(Get(Toolkit), Get(LinuxSupply, LinuxPartsRequest, request))
+    return toolkit
+
+
+async def export_kits(requests: Iterable[KitExportRequest]) -> tuple[ExportedKit, ...]:
+    return await MultiGet(Get(ExportedKit, KitExportRequestBase, request) for request in requests)
 
 
 async def read_layer_indexes(layers: Iterable[RootfsLayer]) -> tuple[LayerIndex, ...]:

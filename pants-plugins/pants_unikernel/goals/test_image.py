@@ -45,6 +45,7 @@ from pants_unikernel.image_test_target import (
     invalid,
 )
 from pants_unikernel.image_types import BuiltImage, TestsInImage, Toolkit, UnikernelImageFieldSet
+from pants_unikernel.linux_types import LinkToolchain
 from pants_unikernel.subsystems.run import UnikernelRun
 from pants_unikernel.subsystems.test import UnikernelTest
 from pants_unikernel.subsystems.toolkit import toolkit_process
@@ -53,7 +54,6 @@ from pants_unikernel.util_rules.image import build_image
 from pants_unikernel.util_rules.library_os import LibraryOsTargets, describe_library_os
 from pants_unikernel.util_rules.lookup import find_one_target, find_program
 from pants_unikernel.util_rules.python_tests import python_tests_layer
-from pants_unikernel.util_rules.toolchain import LinkToolchain
 from unikernel.image_test.expectations import DEFAULT_TIMEOUT, Expectations
 from unikernel.library_os.description import LibraryOs
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from pants.option.option_types import StrListOption
+from pants.option.option_types import BoolOption, StrListOption
 from pants.option.subsystem import Subsystem
 from pants.util.strutil import softwrap
+
+# Of the option `kits`: the directory that `unikernel kit import` writes to.
+IMPORTED_KITS = "<IMPORTED>"
 
 
 class UnikernelLinux(Subsystem):
@@ -42,6 +45,31 @@ class UnikernelLinux(Subsystem):
             Example: `["CONFIG_IPV6=y"]`
             """
         ),
+    )
+
+    kits = StrListOption(
+        default=[IMPORTED_KITS],
+        help=softwrap(
+            f"""
+            Where prebuilt kits are, which stand in for compilers and a kernel source: paths or
+            globs of archives named `CACHE-KEY.kit`, directories with such archives, or addresses
+            (with `//`) of `file` or `files` targets. `{IMPORTED_KITS}` is the directory that
+            `unikernel kit import` writes to. Each kit has its bundle, `CACHE-KEY.kit.sigstore.json`,
+            beside it. Targets are searched first, then the other entries in their order. Without a
+            kit for a configuration, the kernel is compiled. See docs/kit.md.
+            """
+        ),
+    )
+
+    kit_keys = StrListOption(
+        default=[],
+        help="Paths of the public keys (PEM) that may sign prebuilt kits. Without a key, no kit is used.",
+    )
+
+    allow_development_keys = BoolOption(
+        default=False,
+        advanced=True,
+        help="Accept prebuilt kits that one of `kit_keys` signed as a development key.",
     )
 
     init_compiler = StrListOption(

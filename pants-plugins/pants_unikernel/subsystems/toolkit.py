@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from fnmatch import fnmatch
-from pathlib import Path
 
 from pants.backend.python.subsystems.python_tool_base import LockfileRules, PythonToolRequirementsBase
 from pants.backend.python.target_types import EntryPoint
@@ -24,9 +20,9 @@ from pants.util.strutil import softwrap
 
 from pants_unikernel import engine
 from pants_unikernel.image_types import Toolkit
+from unikernel.package_sources import package_sources
 
 _PACKAGE = "unikernel"
-_NOT_SHIPPED = ("__pycache__", "testing")
 
 
 class UnikernelToolkit(PythonToolRequirementsBase):
@@ -71,33 +67,7 @@ def toolkit_sources(*patterns: str) -> list[FileContent]:
 
     With `patterns` (globs of paths in the package), only those that match one. Raises ImportError for a pattern that matches none.
     """
-    spec = importlib.util.find_spec(_PACKAGE)
-    if spec is None or not spec.submodule_search_locations:
-        raise ImportError(
-            "The Python package `unikernel` (the toolkit of the pants_unikernel plugin) is not importable by Pants: "
-            'add the distribution "unikernel" to [GLOBAL].plugins, or its source root to [GLOBAL].pythonpath.'
-        )
-    root = Path(spec.submodule_search_locations[0])
-    sources = []
-    unmatched = set(patterns)
-    for directory, subdirectories, files in os.walk(root):
-        subdirectories[:] = sorted(name for name in subdirectories if name not in _NOT_SHIPPED and not name.startswith("."))
-        for file in sorted(files):
-            path = Path(directory, file)
-            # Tests and BUILD files are there in a checkout and not in a wheel: leave them out, or a test would change images.
-            if file == "BUILD" or file.endswith((".pyc", "_test.py", "_test.c")):
-                continue
-            relative = str(path.relative_to(root))
-            matching = {pattern for pattern in patterns if fnmatch(relative, pattern)}
-            unmatched -= matching
-            if matching or not patterns:
-                sources.append(FileContent(os.path.join(_PACKAGE, relative), path.read_bytes()))
-    if unmatched:
-        raise ImportError(
-            f"The Python package `unikernel` in {root} has no file {' or '.join(sorted(unmatched))}, which the pants_unikernel plugin "
-            "runs: it is incomplete, or of another version. Install the distributions pants-unikernel and unikernel of one version."
-        )
-    return sources
+    return [FileContent(f"{_PACKAGE}/{path}", content) for path, content in package_sources(*patterns).items()]
 
 
 @rule(desc="Set up the unikernel toolkit", level=LogLevel.DEBUG)

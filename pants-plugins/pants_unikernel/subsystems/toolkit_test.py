@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from pants_unikernel.subsystems.toolkit import toolkit_sources
-from pants_unikernel.util_rules import linux_kit
+from unikernel.errors import UnikernelError
+from unikernel.linux.kit_key import CONFIGURE_SOURCES, INIT_SOURCES, KIT_SOURCES
 
 
 def paths(*patterns: str) -> list[str]:
@@ -19,12 +20,13 @@ def test_toolkit_is_shipped_with_its_data_and_without_tests() -> None:
 
 def test_what_compiles_a_kernel_is_a_few_files() -> None:
     """An edit of anything else in the toolkit compiles no kernel."""
-    for patterns in (linux_kit._KIT_SOURCES, linux_kit._CONFIGURE_SOURCES, linux_kit._INIT_SOURCES):
-        assert paths(*patterns)
-    assert not [path for path in paths(*linux_kit._KIT_SOURCES) if path.startswith(("unikernel/rootfs", "unikernel/image"))]
-    assert "unikernel/linux/kernel/base.config" not in paths(*linux_kit._KIT_SOURCES)
+    for patterns in (KIT_SOURCES, CONFIGURE_SOURCES, INIT_SOURCES):
+        for pattern in patterns:
+            assert paths(pattern), f"{pattern} matches nothing"
+    assert not [path for path in paths(*KIT_SOURCES) if path.startswith(("unikernel/rootfs", "unikernel/image"))]
+    assert "unikernel/linux/kernel/base.config" not in paths(*KIT_SOURCES)
 
 
 def test_a_pattern_that_matches_nothing_is_an_error() -> None:
-    with pytest.raises(ImportError, match=r"has no file linux/kernel/\*\.conf or other\.py, .*of one version"):
+    with pytest.raises(UnikernelError, match=r"has no file linux/kernel/\*\.conf or other\.py, .*of one version"):
         toolkit_sources("errors.py", "linux/kernel/*.conf", "other.py")

@@ -16,12 +16,12 @@ from pants.util.logging import LogLevel
 
 from pants_unikernel import engine
 from pants_unikernel.image_types import BuiltLayout, ContainerRequest, Toolkit, UnikernelImageFieldSet
+from pants_unikernel.linux_types import LinkToolchain
 from pants_unikernel.subsystems.toolkit import toolkit_process
 from pants_unikernel.util_rules.failures import UnikernelBuildError, run_step
 from pants_unikernel.util_rules.image import image_of_layout, image_spec, spec_file
 from pants_unikernel.util_rules.library_os import LibraryOsTargets, describe_library_os
 from pants_unikernel.util_rules.rootfs import package_app, place_layers, rootfs_layers
-from pants_unikernel.util_rules.toolchain import LinkToolchain
 from unikernel.library_os.description import Link, Pack, RootfsForm
 
 _SETTINGS = "container.json"

@@ -11,17 +11,25 @@ from pants.engine.unions import UnionRule
 from pants.util.logging import LogLevel
 
 from pants_unikernel import engine
-from pants_unikernel.image_types import BuiltImage, EmbeddedImageRequest, LinuxParts, Toolkit, UnikernelImageFieldSet
+from pants_unikernel.image_types import (
+    BuiltImage,
+    EmbeddedImageRequest,
+    LinuxParts,
+    LinuxPartsRequest,
+    Toolkit,
+    UnikernelImageFieldSet,
+)
+from pants_unikernel.linux_types import LinkToolchain
 from pants_unikernel.subsystems.linux import UnikernelLinux
 from pants_unikernel.subsystems.toolkit import toolkit_process
 from pants_unikernel.util_rules import linux_kit
 from pants_unikernel.util_rules.debug_file import rootfs_debug_inputs
 from pants_unikernel.util_rules.failures import UnikernelBuildError, errors_of, run_step, run_steps
 from pants_unikernel.util_rules.image import built_image, image_spec, spec_file
-from pants_unikernel.util_rules.linux_kit import INIT, KIT, LinuxMaterials, linux_parts
+from pants_unikernel.util_rules.linux_kit import linux_parts
+from pants_unikernel.util_rules.prebuilt_kits import INIT, KIT
 from pants_unikernel.util_rules.rootfs import PlacedLayers, package_app, place_layers, rootfs_layers
 from pants_unikernel.util_rules.sbom import sbom_process
-from pants_unikernel.util_rules.toolchain import LinkToolchain
 from unikernel import __version__
 from unikernel.image.components import layer_inputs, listed_components
 from unikernel.image.limits import check_linkable, choose_memory
@@ -94,17 +102,14 @@ async def _link_process(
 async def build_embedded_image(
     request: EmbeddedImageRequest,
     linux: UnikernelLinux,
-    toolkit: Toolkit,
     python_setup: PythonSetup,
     link_toolchain: LinkToolchain,
-    _materials: LinuxMaterials,
 ) -> BuiltImage:
-    """`_materials` are the kernel's, which `build_linux_parts` compiles. They are asked for here already: what is missing is said before the
-    application is packaged for this image, and the machine is looked at while the toolkit is set up.
-    """
     field_set = request.field_set
     origin = str(field_set.address)
     options = kernel_options(field_set, linux)
+    # Before the application is packaged for this image: what is missing for a kernel is said first.
+    toolkit = await engine.find_toolkit_and_linux(LinuxPartsRequest(tuple(options)))
     app = await package_app(field_set.app, python_setup)
     layers = await rootfs_layers(field_set, app, toolkit, link_toolchain, tests=request.tests)
     indexes = await engine.read_layer_indexes(layers)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from pants.core.target_types import FileSourceField
 from pants.engine.addresses import UnparsedAddressInputs
@@ -21,51 +20,23 @@ from pants.util.logging import LogLevel
 
 from pants_unikernel import engine
 from pants_unikernel.image_types import LinuxParts, LinuxPartsRequest
+from pants_unikernel.linux_types import InitToolchain, KernelSource, KernelToolchain, LinuxMaterials, LinuxSupply, Toolchain
 from pants_unikernel.subsystems.linux import UnikernelLinux
 from pants_unikernel.subsystems.toolkit import toolkit_sources
+from pants_unikernel.util_rules import prebuilt_kits
 from pants_unikernel.util_rules.failures import StepError, UnikernelBuildError, run_step
+from pants_unikernel.util_rules.prebuilt_kits import INIT, KIT, PrebuiltKits, how_to_import, unpacked_kit
 from pants_unikernel.util_rules.progress import run_reporting_step
-from pants_unikernel.util_rules.toolchain import InitToolchain, KernelToolchain, Toolchain
 from unikernel import __version__
 from unikernel.image.components import linux_components
+from unikernel.linux.kit_key import BASIC_SOURCES, CONFIGURE_SOURCES, INIT_SOURCES, KIT_SOURCES, key_ingredients
 from unikernel.linux.pid1 import INIT_PATH
 
 _SOURCE = "kernel-source.tar"
 _SOURCE_OPTION = "[unikernel-linux].source"
 # Whose problem it is when a configuration cannot be satisfied: see linux_parts().
 _KERNEL = "the kernel"
-KIT = "kit"
-INIT = "init"
-
-# What of the toolkit each step is made of: an edit anywhere else in it compiles no kernel.
-_BASIC_SOURCES = (
-    *("__init__.py", "digests.py", "errors.py", "scratch.py"),
-    *("linux/__init__.py", "linux/__main__.py", "linux/source.py", "linux/steps.py"),
-)
-_CONFIGURE_SOURCES = (
-    *_BASIC_SOURCES,
-    *("linux/configuration.py", "linux/kconfig.py", "linux/marker.py", "linux/kernel/*.config"),
-)
-_KIT_SOURCES = (*_BASIC_SOURCES, "linux/kit.py", "linux/marker.py", "linux/kernel/*.c", "progress.py")
-_INIT_SOURCES = (*_BASIC_SOURCES, "linux/pid1.py", "linux/init/*")
 _STEPS = "__unikernel"
-
-
-@dataclass(frozen=True)
-class KernelSource:
-    """`digest` holds one file, `path`: the tarball."""
-
-    digest: Digest
-    path: str
-
-
-@dataclass(frozen=True)
-class LinuxMaterials:
-    """What this machine and the repository have for kernels of all configurations, and for PID 1."""
-
-    source: KernelSource
-    kernel_toolchain: KernelToolchain
-    init_toolchain: InitToolchain
 
 
 async def _step(
@@ -74,7 +45,7 @@ async def _step(
     *,
     description: str,
     input_digest: Digest = EMPTY_DIGEST,
-    sources: Sequence[str] = _BASIC_SOURCES,
+    sources: Sequence[str] = BASIC_SOURCES,
     output_files: Sequence[str] = (),
     output_directories: Sequence[str] = (),
     append_only_caches: Mapping[str, str] | None = None,
@@ -149,7 +120,7 @@ async def _build_kit(options: Sequence[str], source: KernelSource, toolchain: Ke
         ],
         description="Compile the Linux kernel into a linkable kit (some minutes, once for each configuration)",
         input_digest=await engine.merge_digests([source.digest, config]),
-        sources=_KIT_SOURCES,
+        sources=KIT_SOURCES,
         output_directories=[KIT],
     )
     return (await run_reporting_step(process, _KERNEL)).output_digest
@@ -176,7 +147,7 @@ async def _resolve_configuration(source: KernelSource, options: Sequence[str], t
         ],
         description="Configure the kernel",
         input_digest=kconfig,
-        sources=_CONFIGURE_SOURCES,
+        sources=CONFIGURE_SOURCES,
         output_files=["kernel.config"],
     )
     return (await run_step(configure, _KERNEL)).output_digest
@@ -188,7 +159,7 @@ async def _build_init(toolchain: InitToolchain) -> Digest:
         toolchain,
         ["build-init", f"--compiler={toolchain.paths[toolchain.compiler]}", f"--output={INIT}"],
         description="Compile PID 1",
-        sources=_INIT_SOURCES,
+        sources=INIT_SOURCES,
         output_files=[INIT],
     )
     return (await run_step(process, "[unikernel-linux].init_compiler")).output_digest
@@ -201,11 +172,30 @@ async def find_linux_materials(
     return LinuxMaterials(await _kernel_source(linux, kernel_toolchain), kernel_toolchain, init_toolchain)
 
 
+@rule(desc="Find a prebuilt kit, or what Linux is compiled of and with", level=LogLevel.DEBUG)
+async def find_linux_supply(request: LinuxPartsRequest, kits: PrebuiltKits) -> LinuxSupply:
+    """With a kit, nothing that compiles is looked for."""
+    key = key_ingredients(request.kernel_options).key
+    unpacked = await unpacked_kit(key, kits)
+    if unpacked is not None:
+        return LinuxSupply(unpacked, None)
+    try:
+        return LinuxSupply(None, await engine.find_linux_materials())
+    except UnikernelBuildError as error:
+        raise UnikernelBuildError(f"{error} {how_to_import(key, kits)}") from error
+
+
 @rule(desc="Build what images with Linux are linked with", level=LogLevel.DEBUG)
-async def build_linux_parts(request: LinuxPartsRequest, materials: LinuxMaterials) -> LinuxParts:
+async def build_linux_parts(request: LinuxPartsRequest) -> LinuxParts:
     """Once for all images of a configuration: finding out that all of it is there takes time, too."""
-    kit = await _build_kit(request.kernel_options, materials.source, materials.kernel_toolchain)
-    init = await _build_init(materials.init_toolchain)
+    supply = await engine.find_linux_supply(request)
+    if supply.materials is not None:
+        kit = await _build_kit(request.kernel_options, supply.materials.source, supply.materials.kernel_toolchain)
+        init = await _build_init(supply.materials.init_toolchain)
+    else:
+        assert supply.unpacked is not None
+        kit = await engine.part_of(supply.unpacked, [f"{KIT}/**"])
+        init = await engine.part_of(supply.unpacked, [INIT])
     facts = json.loads(await engine.file_content(kit, f"{KIT}/kit.json"))
     pid1 = await engine.file_digest(init, INIT)
     components = linux_components(facts["version"], facts["source_sha256"], __version__, pid1.fingerprint, INIT_PATH)
@@ -223,4 +213,4 @@ async def linux_parts(options: Sequence[str], origin: str) -> LinuxParts:
 
 
 def rules() -> Iterable[Rule | UnionRule]:
-    return collect_rules()
+    return (*collect_rules(), *prebuilt_kits.rules())

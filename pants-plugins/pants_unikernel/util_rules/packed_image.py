@@ -17,6 +17,7 @@ from pants.util.logging import LogLevel
 from pants_unikernel import engine
 from pants_unikernel.cc.toolchain import expand_search_paths
 from pants_unikernel.image_types import BuiltImage, PackedImageRequest, Toolkit, UnikernelImageFieldSet
+from pants_unikernel.linux_types import LinkToolchain
 from pants_unikernel.subsystems.toolkit import toolkit_process
 from pants_unikernel.util_rules.debug_file import artifact_path, rootfs_debug_inputs
 from pants_unikernel.util_rules.failures import UnikernelBuildError, errors_of, run_step, run_steps
@@ -31,7 +32,6 @@ from pants_unikernel.util_rules.library_os import (
 )
 from pants_unikernel.util_rules.rootfs import package_app, place_layers, rootfs_layers
 from pants_unikernel.util_rules.sbom import sbom_process
-from pants_unikernel.util_rules.toolchain import LinkToolchain
 from unikernel import __version__
 from unikernel.image.components import layer_inputs, listed_components
 from unikernel.image.limits import MemoryNeeds, choose_memory

@@ -18,6 +18,7 @@ from pants.engine.target import Target
 
 from pants_unikernel import engine
 from pants_unikernel.image_types import Toolkit, UnikernelImageFieldSet
+from pants_unikernel.linux_types import LinkToolchain
 from pants_unikernel.subsystems.toolkit import toolkit_process
 from pants_unikernel.util_rules.failures import UnikernelBuildError, run_step
 from pants_unikernel.util_rules.rootfs import (
@@ -26,7 +27,6 @@ from pants_unikernel.util_rules.rootfs import (
     lay_out_application,
     package_app,
 )
-from pants_unikernel.util_rules.toolchain import LinkToolchain
 
 _SOURCES, _SETTINGS, _RUNTIME = "sources", "settings.json", "__python"
 # In the application's directory, where nothing else is called like that.

@@ -12,12 +12,12 @@ from pants.util.logging import LogLevel
 
 from pants_unikernel import engine
 from pants_unikernel.image_types import Service, ServiceRequest, ServiceRequestBase, Toolkit, UnikernelImageFieldSet
+from pants_unikernel.linux_types import LinkToolchain
 from pants_unikernel.util_rules.rootfs import (
     application_layers,
     lay_out_application,
     package_app_target,
 )
-from pants_unikernel.util_rules.toolchain import LinkToolchain
 from unikernel.library_os.requirements import Program
 
 

@@ -25,11 +25,11 @@ from pants.util.logging import LogLevel
 
 from pants_unikernel import engine
 from pants_unikernel.image_types import RootfsLayer, TestsInImage, Toolkit, UnikernelImageFieldSet
+from pants_unikernel.linux_types import LinkToolchain
 from pants_unikernel.subsystems.toolkit import toolkit_process
 from pants_unikernel.target_types import UnikernelImageAppField, UnikernelImageFilesField
 from pants_unikernel.util_rules.failures import UnikernelBuildError, run_step
 from pants_unikernel.util_rules.lookup import find_one_target, find_program
-from pants_unikernel.util_rules.toolchain import LinkToolchain
 from unikernel.rootfs.files import PlacedFile, to_json
 from unikernel.rootfs.layer import LayerIndex
 

@@ -18,6 +18,7 @@ from pants.util.logging import LogLevel
 
 from pants_unikernel import engine
 from pants_unikernel.cc.toolchain import find_python, host_probe, probe_host
+from pants_unikernel.linux_types import BASIC_DIRECTORIES, InitToolchain, KernelToolchain, LinkToolchain
 from pants_unikernel.subsystems.linux import UnikernelLinux
 from pants_unikernel.util_rules.failures import UnikernelBuildError
 
@@ -37,8 +38,6 @@ _KERNEL_TOOLS = {
     "tar": "tar",
     "xz": "xz-utils",
 }
-# Of the shell and what it calls (POSIX's utilities).
-_BASIC_DIRECTORIES = ("/usr/bin", "/bin")
 # The steps' own interpreter: which one it is does not matter, so its version is no part of the key.
 _PYTHON = "python3"
 _OLDEST_PYTHON = (3, 9)
@@ -50,41 +49,6 @@ class _Program:
 
     path: str
     version: str
-
-
-@dataclass(frozen=True)
-class Toolchain:
-    """Paths by program name. `fingerprint` changes with the version of any of them.
-
-    `directories` has those of the programs in the order in which they were searched: a program called by name is the same.
-    """
-
-    paths: FrozenDict[str, str]
-    directories: tuple[str, ...]
-    fingerprint: str
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """For a process that calls the programs by name; the fingerprint makes their versions part of its cache key."""
-        directories = dict.fromkeys((*self.directories, *_BASIC_DIRECTORIES))
-        return {"PATH": ":".join(directories), "UNIKERNEL_TOOLCHAIN": self.fingerprint}
-
-
-@dataclass(frozen=True)
-class LinkToolchain(Toolchain):
-    """What links images."""
-
-
-@dataclass(frozen=True)
-class KernelToolchain(Toolchain):
-    """What compiles kernels."""
-
-
-@dataclass(frozen=True)
-class InitToolchain(Toolchain):
-    """What compiles PID 1; `compiler` is the name of the compiler that was found."""
-
-    compiler: str
 
 
 async def _find(
@@ -153,7 +117,7 @@ async def find_init_toolchain(
     for paths in compilers:
         if paths.first_path is not None:
             found = {**tools, paths.binary_name: _Program(paths.first_path.path, "")}
-            directories = (*_directories(found, environment.search_path), *_BASIC_DIRECTORIES)
+            directories = (*_directories(found, environment.search_path), *BASIC_DIRECTORIES)
             # With the C library that it links statically, of which a compiler's version says nothing.
             fingerprint = await probe_host(
                 await host_probe(environment.search_path, scope),

@@ -1,5 +1,5 @@
-"""The command `unikernel`. What people use: `inspect`, `ls`, `extract`, `diff`, `size`, `verify`, `run`, `test`, `hypervisor-config` and
-`publish`. The other commands are the steps of a build, one a process."""
+"""The command `unikernel`. What people use: `inspect`, `ls`, `extract`, `diff`, `size`, `verify`, `run`, `test`, `hypervisor-config`,
+`kit` and `publish`. The other commands are the steps of a build, one a process."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Callable
 
 from unikernel import __version__
 from unikernel.errors import UnikernelError
+from unikernel.linux.kit_commands import add_kit_commands, add_kit_steps
 from unikernel.linux.steps import add_linux_steps
 from unikernel.scratch import scratch_directory
 
@@ -65,8 +66,10 @@ def _parser() -> argparse.ArgumentParser:
     _add_run(add)
     _add_test(add)
     _add_hypervisor_config(add)
+    add_kit_commands(add)
     _add_rootfs_steps(add)
     add_linux_steps(add)
+    add_kit_steps(add)
     _add_link(add)
     _add_stamp(add)
     _add_pack(add)

@@ -47,13 +47,14 @@ def sign_image(
     for kind, sbom in sorted(sboms.items()):
         attestations[sbom_attestation_path(image, kind)] = Attestation(image, sha256, SBOM_TYPES[kind], json.loads(sbom))
     bundle = bundle_path(image)
-    files = {bundle: _bundle(message, signer, previous(bundle))}
+    files = {bundle: kept_or_new_bundle(message, signer, previous(bundle))}
     for name, attestation in attestations.items():
         files[name] = _attestation(attestation, signer, previous(name))
     return files
 
 
-def _bundle(message: Message, signer: Signer, previous: bytes | None) -> bytes:
+def kept_or_new_bundle(message: Message, signer: Signer, previous: bytes | None) -> bytes:
+    """Return `previous`, if it is the signature of the message by the signer's key, or else sign the message."""
     if previous is not None:
         try:
             verify_bundle(previous, message, [signer.public], "it")
