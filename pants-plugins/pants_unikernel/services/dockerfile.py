@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Optional
 
 from pants_unikernel.services.python_signs import starts_server
 
@@ -22,8 +23,10 @@ _STARTERS = ("/bin/bash", "/bin/sh", "bash", "dumb-init", "env", "exec", "sh", "
 
 @dataclass
 class _Stage:
+    """`below` is the earlier stage that it starts from, if it does not start from the image `base`."""
+
     base: str
-    name: str
+    below: Optional[_Stage] = None
     ports: list[str] = field(default_factory=list)
     command: list[str] = field(default_factory=list)
 
@@ -64,8 +67,11 @@ def parse_dockerfile(text: str, build_arguments: Mapping[str, str], target_stage
         elif instruction == "FROM":
             words = [_filled(word, arguments) for word in words if not word.startswith("--")]
             name = words[2] if len(words) == 3 and words[1].lower() == "as" else ""
-            stages.append(_Stage(words[0] if words else "", name.lower()))
-            by_name[name.lower()] = by_name[str(len(stages) - 1)] = stages[-1]
+            base = words[0] if words else ""
+            stages.append(_Stage(base, by_name.get(base.lower())))
+            by_name[str(len(stages) - 1)] = stages[-1]
+            if name:
+                by_name[name.lower()] = stages[-1]
         elif instruction == "EXPOSE" and stages:
             stages[-1].ports += [_filled(word, arguments) for word in words]
         elif instruction in ("CMD", "ENTRYPOINT") and stages:
@@ -75,22 +81,17 @@ def parse_dockerfile(text: str, build_arguments: Mapping[str, str], target_stage
         elif instruction in ("ADD", "COPY") and "--from=" not in rest:
             copied += [_filled(word, arguments) for word in _words(rest) if not word.startswith("--")][:-1]
     final = by_name.get(target_stage.lower()) if target_stage else None
-    return _described(stages, by_name, final or (stages[-1] if stages else _Stage("", "")), copied)
+    return _described(stages, final or (stages[-1] if stages else _Stage("")), copied)
 
 
-def _described(stages: Sequence[_Stage], by_name: Mapping[str, _Stage], final: _Stage, copied: Sequence[str]) -> Dockerfile:
-    ports: list[str] = []
-    command: list[str] = []
-    stage, seen = final, [final]
-    while True:
+def _described(stages: Sequence[_Stage], final: _Stage, copied: Sequence[str]) -> Dockerfile:
+    ports = list(final.ports)
+    stage, command = final, final.command
+    while stage.below is not None:
+        stage = stage.below
         ports += stage.ports
         command = command or stage.command
-        below = by_name.get(stage.base.lower()) if stage.base else None
-        if below is None or below in seen:
-            break
-        stage = below
-        seen.append(below)
-    bases = dict.fromkeys(each.base for each in stages if each.base and each.base.lower() not in by_name)
+    bases = dict.fromkeys(each.base for each in stages if each.base and each.below is None)
     return Dockerfile(tuple(bases), stage.base, tuple(copied), tuple(dict.fromkeys(ports)), tuple(command))
 
 

@@ -224,27 +224,32 @@ async def _go_verdict(target: Target, all_targets: Iterable[Target]) -> Verdict:
     main = field_value(target, "main")
     directory = target.address.spec_path
     if main is not None:
-        (address,) = await engine.parse_addresses(
+        addresses = await engine.parse_addresses(
             UnparsedAddressInputs([main], owning_address=target.address, description_of_origin=f"the `main` field of {target.address}")
         )
-        directory = address.spec_path
+        directory = addresses[0].spec_path
     module, root = await _go_module(directory, all_targets)
     waiting, seen = deque([directory]), {directory}
     while waiting and len(seen) <= _MAX_GO_PACKAGES:
         package = packages.get(waiting.popleft())
         if package is None:
             continue
-        (found,) = await engine.source_signs([SourceSignsRequest(package.address)])
-        placed = tuple(PlacedSign(sign, path) for path, signs in found.by_path.items() for sign in signs)
+        found = await engine.source_signs([SourceSignsRequest(package.address)])
+        placed = tuple(PlacedSign(sign, path) for path, signs in found[0].by_path.items() for sign in signs)
         if placed:
             return verdict(placed)
-        for name in found.imports:
+        for name in found[0].imports:
             if module and f"{name}/".startswith(f"{module}/"):
-                imported = os.path.normpath(os.path.join(root, name[len(module) :].lstrip("/"))).lstrip(".")
+                imported = _joined(root, name[len(module) :].lstrip("/"))
                 if imported not in seen:
                     seen.add(imported)
                     waiting.append(imported)
     return verdict(())
+
+
+def _joined(directory: str, name: str) -> str:
+    """Return the path of a directory in another one; "" is the root of the repository."""
+    return "/".join(part for part in (directory, name) if part)
 
 
 async def _go_module(directory: str, all_targets: Iterable[Target]) -> tuple[str, str]:
