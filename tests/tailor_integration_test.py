@@ -1,5 +1,6 @@
-"""`pants tailor` in a repository of services and of all kinds of targets that are none. Nothing in it can be packaged: a requirement that no
-index has, sources that do not compile, and no Docker engine.
+"""`pants tailor` in a repository of services and of all kinds of targets that are none. Nothing in
+it can be packaged: a requirement that no index has, sources that do not compile, and no Docker
+engine.
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ docker_image(name="copied", instructions=["ARG BASE=:base", "FROM $BASE", "COPY 
 docker_image(name="job", instructions=["FROM debian:12", "RUN echo EXPOSE 80", "CMD sleep 1"])
 docker_image(name="proxy", instructions=["FROM nginx:1.25 AS other", "FROM registry.example.com:5000/nginx:1", "EXPOSE 80 443"])
 """,
-    "docker/Dockerfile.web": "FROM docker:base\nCOPY web/web.pex /\nENTRYPOINT [\"/web.pex\"]\nEXPOSE 8080\n",
+    "docker/Dockerfile.web": 'FROM docker:base\nCOPY web/web.pex /\nENTRYPOINT ["/web.pex"]\nEXPOSE 8080\n',
 }
 # All that is proposed: BUILD file -> the images.
 _PROPOSED = {
@@ -135,7 +136,9 @@ def test_an_image_is_proposed_for_each_service_and_nothing_is_built_to_find_it(p
     status, demanded = project.run("-ldebug", "tailor", "--check", "--unikernel-images-tailor-check", "::")
     assert status == 1 and "Would update web/BUILD" in demanded
     assert "A unikernel image of c:server is proposed: c/server.c uses listen()" in demanded
-    assert re.search(r"unikernel image of tool:tool is not proposed: it is a command-line tool: tool/cli\.py uses argparse", demanded)
+    assert re.search(
+        r"unikernel image of tool:tool is not proposed: it is a command-line tool: tool/cli\.py uses argparse", demanded
+    )
     assert "unikernel image of docker:base is not proposed: other Docker images of this repository start from it" in demanded
     assert "unikernel image of docker:web is not proposed: it is made of web:web, which is proposed" in demanded
     assert "unikernel image of web:unwanted is not proposed: it has the tag no-unikernel-image" in demanded

@@ -210,7 +210,10 @@ class ServiceRequest(ServiceRequestBase):
 
 @dataclass(frozen=True)
 class Service:
-    """`alias` is its target's type. `program` is None where the service cannot be packaged or laid out; `problem` says why, in lines."""
+    """A service, looked at. `alias` is its target's type.
+
+    `program` is None where the service cannot be packaged or laid out; `problem` says why, in lines.
+    """
 
     address: Address
     alias: str

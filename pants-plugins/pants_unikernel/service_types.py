@@ -1,4 +1,4 @@
-"""What `tailor` asks for to find services: the signs in sources, and what they come to for an application."""
+"""The requests by which `tailor` finds services, and their answers."""
 
 from __future__ import annotations
 
@@ -14,14 +14,21 @@ from pants_unikernel.services.signs import Sign
 
 @dataclass(frozen=True)
 class SourceSignsRequest:
-    """Asks for the signs in the sources that one target owns. Asked once, however many applications have them."""
+    """A request for the signs in the sources of one target.
+
+    It is answered once, however many applications have them.
+    """
 
     address: Address
 
 
 @dataclass(frozen=True)
 class SourceSigns:
-    """`by_path` has all sources that were read. `imports` are what they import: as `PythonSource` has it, or packages of Go."""
+    """The signs in the sources of one target.
+
+    `by_path` has all sources that were read. `imports` are what they import: as `PythonSource` has
+    it, or packages of Go.
+    """
 
     by_path: FrozenDict[str, tuple[Sign, ...]]
     imports: tuple[str, ...] = ()
@@ -29,7 +36,7 @@ class SourceSigns:
 
 @dataclass(frozen=True)
 class CandidateRequest:
-    """Asks whether a program (not a `docker_image`) is a service."""
+    """A request for whether a program (not a `docker_image`) is a service."""
 
     address: Address
 
@@ -50,7 +57,7 @@ class ReadDockerfileRequest:
 
 @dataclass(frozen=True)
 class ReadDockerfile:
-    """`dockerfile` is None where it cannot be read."""
+    """A Dockerfile, or None and the problem where it cannot be read."""
 
     dockerfile: Optional[Dockerfile]
     problem: str = ""

@@ -1,4 +1,4 @@
-"""The goal `unikernel-readiness`: which library OSes each service of a repository runs on, and what keeps it from others."""
+"""The goal `unikernel-readiness`: the library OSes that each service runs on, and reasons."""
 
 from __future__ import annotations
 
@@ -32,8 +32,9 @@ from unikernel.library_os.requirements import Assessment, Readiness, assess
 
 _NAME = "unikernel-readiness"
 _USAGE = f"{_NAME}: name services, such as `{_NAME} ::` for all, or `{_NAME} path/to:service` for one in detail."
-# Something other than a service's files comes of them, or a Docker engine has to build them: only when they are named, or have an image.
+# They are packaged, and nothing of them starts by itself.
 _NO_SERVICES = (PythonDistribution.alias,)
+# A Docker engine has to build them: they are looked at where they are named, or have an image.
 _ONLY_IF_NAMED = ("docker_image",)
 _VERDICTS = {Readiness.READY: "ready", Readiness.CHANGES: "works with changes", Readiness.NOT: "cannot"}
 _UNCHECKED = "cannot be checked"
@@ -59,7 +60,11 @@ class UnikernelReadiness(Goal):
 
 @dataclass(frozen=True)
 class _Report:
-    """`library_os` is the one that the service's image has, or would have: the first column of the table is about that one."""
+    """The assessments of one service, by library OS.
+
+    `library_os` is the one that the service's image has, or would have: the verdict in the table is
+    for that one.
+    """
 
     service: Service
     library_os: str
@@ -106,7 +111,8 @@ class _Report:
 def first_reason(problem: str, address: str) -> str:
     """Return the first reason of a problem, short enough for a row of a table.
 
-    A process's failure begins with its description, and has the tool's own words after that: the first of them that says "error".
+    A process's failure begins with its description, and has the tool's own words after that: the
+    first of them that says "error".
     """
     while problem.startswith(f"{address}: "):
         problem = problem[len(address) + 2 :]
@@ -141,8 +147,10 @@ async def _library_oses(names: Collection[str], targets: LibraryOsTargets) -> di
 async def _services(
     named: NamedTargets, images: Mapping[str, UnikernelImageFieldSet], all_targets: AllTargets
 ) -> tuple[list[Target], list[str]]:
-    """Return what can be a service among the named targets (the application of an image, where that is named), and a line for each that is
-    named by its address and is not one.
+    """Return the services among the named targets, and a line for each other one.
+
+    A named image stands for its application. Only targets that are named by their addresses get a
+    line.
     """
     apps = {image.address: app for app, image in images.items()}
     by_name = {str(target.address): target for target in all_targets}
@@ -159,7 +167,9 @@ async def _services(
         if found and (target.alias not in _ONLY_IF_NAMED or is_literal or str(target.address) in images):
             services.append(target)
         elif is_literal:
-            others.append(f"{target.address}: a `{target.alias}` is not packaged as a service. Name a target that is, such as a `pex_binary`.")
+            others.append(
+                f"{target.address}: a `{target.alias}` is not packaged as a service. Name a target that is, such as a `pex_binary`."
+            )
     return services, others
 
 

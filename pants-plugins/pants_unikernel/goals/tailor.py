@@ -42,7 +42,10 @@ class PutativeUnikernelImagesRequest(PutativeTargetsRequest):
 
 
 async def _decide(applications: Sequence[Target], all_targets: AllTargets) -> list[Candidate]:
-    """Decide for each application: its programs first, as a Docker image is not proposed beside a program that it is made of."""
+    """Decide for each application, and for programs before Docker images.
+
+    A Docker image is not proposed beside a program that it is made of.
+    """
     composition = await find_composition(all_targets)
     with_images = _with_images(await images_by_app(all_targets), composition)
     programs = [target for target in applications if target.alias in PROGRAMS]

@@ -28,7 +28,9 @@ from pants_unikernel.util_rules.library_os import LibraryOsTargets, describe_lib
 from pants_unikernel.util_rules.signing import trust_in, trusted_key, user_path
 
 
-_USAGE = "unikernel-verify: name packaged images, such as `unikernel-verify ::` for all, or `unikernel-verify path/to:image` for one."
+_USAGE = (
+    "unikernel-verify: name packaged images, such as `unikernel-verify ::` for all, or `unikernel-verify path/to:image` for one."
+)
 
 
 class UnikernelVerifySubsystem(GoalSubsystem):

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping
 
 from pants_unikernel.services.signs import Sign, Strength
 
-# Functions of POSIX that open a port, each with the least number of its arguments: one with fewer is another function of that name.
-# A socket of datagrams does not listen: it is bound, and then receives from anyone.
+# Functions of POSIX that open a port, each with the least number of its arguments: one with fewer
+# is another function of that name. A socket of datagrams does not listen: it is bound, and then
+# receives from anyone.
 _LISTEN = ("listen", 2)
 _BIND = ("bind", 3)
 _RECEIVE = (("recvfrom", 6), ("recvmsg", 3), ("recvmmsg", 5))
@@ -54,7 +55,10 @@ def _servers(code: str) -> Iterator[str]:
 
 
 def _calls(code: str, function: str, least: int) -> bool:
-    """Return whether the function is called with at least so many arguments: not a method, not of a namespace, not declared."""
+    """Return whether the function is called with at least so many arguments.
+
+    Methods, functions of a namespace and declarations are not calls of it.
+    """
     for match in re.finditer(rf"\b{function}\s*\(", code):
         if not _is_qualified(code[: match.start()]) and _count(_arguments(code, match.end())) >= least:
             return True

@@ -1,4 +1,4 @@
-"""What a Dockerfile says of the image that it makes: its ports, what it starts, what it is made of."""
+"""The facts in a Dockerfile: ports, the program that starts, bases, and copied files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ _STARTERS = ("/bin/bash", "/bin/sh", "bash", "dumb-init", "env", "exec", "sh", "
 
 @dataclass
 class _Stage:
-    """`below` is the earlier stage that it starts from, if it does not start from the image `base`."""
+    """A stage of a build.
+
+    `below` is the earlier stage that it starts from, or None where it starts from the image `base`.
+    """
 
     base: str
     below: Optional[_Stage] = None
@@ -33,8 +36,11 @@ class _Stage:
 
 @dataclass(frozen=True)
 class Dockerfile:
-    """`bases` are what stages start FROM, with build arguments filled in, but for other stages; `base` is the final stage's. `copied` are the
-    paths of the build's context that are copied into a stage. `ports` and `command` are the final stage's.
+    """The facts of one Dockerfile.
+
+    `bases` are the images that stages start FROM, with build arguments filled in; `base` is the
+    final stage's. `copied` are the paths of the build's context that are copied into a stage.
+    `ports` and `command` are the final stage's.
     """
 
     bases: tuple[str, ...]
@@ -54,7 +60,10 @@ class Dockerfile:
 
 
 def parse_dockerfile(text: str, build_arguments: Mapping[str, str], target_stage: str = "") -> Dockerfile:
-    """Read a Dockerfile as far as it tells what an image is for. `build_arguments` go before the defaults in it."""
+    """Read a Dockerfile as far as it tells what an image is for.
+
+    `build_arguments` go before the defaults in it.
+    """
     stages: list[_Stage] = []
     by_name: dict[str, _Stage] = {}
     arguments: dict[str, str] = {}

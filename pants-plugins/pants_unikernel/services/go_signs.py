@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from pants_unikernel.services.signs import Sign, Strength
 
-# Functions and types by the package that has them. A major version at the end of a path (`/v5`) is not part of a key.
+# Functions and types by the package that has them. A major version at the end of a path (`/v5`) is
+# not part of a key.
 _NAMES: Mapping[str, Sequence[str]] = {
     "crypto/tls": ("Listen", "NewListener"),
     "github.com/astaxie/beego": ("Run",),
@@ -35,13 +36,15 @@ _NAMES: Mapping[str, Sequence[str]] = {
 # The names that packages have, where those are not the last part of their paths.
 _PACKAGE_NAMES = {"github.com/emicklei/go-restful": "restful", "github.com/quic-go/quic-go": "quic"}
 _MAJOR_VERSION = re.compile(r"(/v\d+|\.v\d+)$")
-_COMMENT_OR_LITERAL = re.compile(r"""(?P<comment>//[^\n]*|/\*.*?(?:\*/|\Z))|(?P<literal>`[^`]*`|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')""", re.DOTALL)
+_COMMENT_OR_LITERAL = re.compile(
+    r"""(?P<comment>//[^\n]*|/\*.*?(?:\*/|\Z))|(?P<literal>`[^`]*`|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')""", re.DOTALL
+)
 _IMPORT = re.compile(r"^import\s*(?:\((?P<several>[^)]*)\)|(?P<one>[^\n]*))", re.MULTILINE)
 _IMPORTED = re.compile(r'(?:(?P<alias>[\w.]+)\s+)?["`](?P<path>[^"`\n]+)["`]')
 
 
 def go_imports(source: bytes) -> dict[str, str]:
-    """Return the packages that a source imports, by path, with the names that it gives them ("" for the packages' own)."""
+    """Return the imported packages by path, each with its alias, or "" without one."""
     code = _without(source, comments_only=True)
     imports = {}
     for block in _IMPORT.finditer(code):

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 from pants_unikernel.services.signs import Sign, Strength
 
-# Names by their module. Using one (calling it, deriving from it, handing it on) starts a server. Clients of the same libraries
-# (`aiohttp.ClientSession`, `grpc.insecure_channel`, `tornado.httpclient`) and `import` alone are not signs.
+# Names by their module. Using one (calling it, deriving from it, handing it on) starts a server.
+# Clients of the same libraries (`aiohttp.ClientSession`, `grpc.insecure_channel`,
+# `tornado.httpclient`) and `import` alone are not signs.
 _STARTS: Mapping[str, Sequence[str]] = {
     "aiohttp.web": ("AppRunner", "TCPSite", "run_app"),
     "aiosmtpd.controller": ("Controller",),
@@ -53,8 +54,9 @@ _STARTS: Mapping[str, Sequence[str]] = {
     "websockets.sync.server": ("serve",),
     "werkzeug.serving": ("run_simple",),
 }
-# Using one declares what a server serves. The standard library's servers are here too: a tool has one that answers once
-# (`handle_request`), as for a login in a browser; `serve_forever` is what starts them.
+# Using one declares what a server serves. The standard library's servers are here too: a tool has
+# one that answers once (`handle_request`), as for a login in a browser; `serve_forever` is what
+# starts them.
 _DECLARES: Mapping[str, Sequence[str]] = {
     "aiohttp.web": ("Application",),
     "apiflask": ("APIFlask",),
@@ -98,7 +100,8 @@ _DECLARES: Mapping[str, Sequence[str]] = {
     "wsgiref.simple_server": ("WSGIServer", "make_server"),
     "xmlrpc.server": ("DocXMLRPCServer", "SimpleXMLRPCServer"),
 }
-# Methods that nothing but a server has, and those that count only in a module that imports one of these.
+# Methods that nothing but a server has, and those that count only in a module that imports one of
+# these.
 _METHODS: Mapping[str, Collection[str]] = {
     "add_insecure_port": (),
     "add_secure_port": (),
@@ -110,14 +113,16 @@ _METHODS: Mapping[str, Collection[str]] = {
     "listenUDP": (),
     "serve_forever": (),
 }
-# A method of these names, with one of these arguments, starts what is declared: `app.run(host="0.0.0.0")`.
+# A method of these names, with one of these arguments, starts what is declared:
+# `app.run(host="0.0.0.0")`.
 _RUNNING_METHODS = ("launch", "run", "run_server", "serve")
 _RUNNING_ARGUMENTS = ("debug", "host", "port", "server_port", "ssl_context", "threaded", "use_reloader", "workers")
 # Together they are a server of datagrams, whose socket does not listen.
 _DATAGRAM_METHODS = ("bind", ("recvfrom", "recvfrom_into"))
 _COMMAND_LINE_MODULES = ("argparse", "cleo", "click", "cyclopts", "docopt", "fire", "getopt", "optparse", "typer")
 
-# Console scripts, and modules that start as programs, that serve; with the argument that has them do it, where they do other things too.
+# Console scripts, and modules that start as programs, that serve; with the argument that has them
+# do it, where they do other things too.
 _SERVERS: Mapping[str, Collection[str]] = {
     "daphne": (),
     "django-admin": ("runserver", "testserver"),
@@ -139,7 +144,8 @@ _SERVERS: Mapping[str, Collection[str]] = {
     "waitress": (),
     "waitress-serve": (),
 }
-# Distributions (normalised names) that are there to serve: with one, a declared application is served, whatever else starts.
+# Distributions (normalised names) that are there to serve: with one, a declared application is
+# served, whatever else starts.
 SERVER_DISTRIBUTIONS = frozenset(
     ("bjoern", "cheroot", "daphne", "granian", "gunicorn", "hypercorn", "meinheld", "pyuwsgi", "uvicorn", "uwsgi", "waitress")
 )
@@ -150,6 +156,7 @@ _NAMES: Mapping[str, Strength] = {
     for module, names in table.items()
     for name in names
 }
+
 
 def starts_server(program: str, arguments: Sequence[str]) -> bool:
     """Return whether a console script, or a third-party module that starts as a program, serves."""
@@ -163,10 +170,10 @@ def starts_server(program: str, arguments: Sequence[str]) -> bool:
 
 @dataclass(frozen=True)
 class PythonSource:
-    """The signs in a source, strongest evidence first, and the modules that it imports at run time.
+    """The signs in a source, strongest first, and the modules that it imports at run time.
 
-    An import is a module, or a name of one, since only the modules that are there tell which: `from a import b` is "a.b". A relative one starts
-    with its dots.
+    An import is a module, or a name of one, since only the modules that are there tell which: `from
+    a import b` is "a.b". A relative one starts with its dots.
     """
 
     signs: tuple[Sign, ...]
@@ -174,7 +181,11 @@ class PythonSource:
 
 
 def read_python(source: bytes) -> PythonSource:
-    """Read one source. One that this Python cannot parse (it is written for a newer one, or for Python 2) is read word by word."""
+    """Read one source.
+
+    One that this Python cannot parse (it is written for a newer one, or for Python 2) is read word
+    by word.
+    """
     try:
         module = _read_tree(ast.parse(source))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -261,7 +272,7 @@ def _read_tree(tree: ast.Module) -> _Module:
 
 
 class _AtRunTime(ast.NodeVisitor):
-    """Visits what runs: neither what only a type checker imports, nor annotations."""
+    """Visits code that runs. Annotations and imports for type checkers do not."""
 
     def visit_If(self, node: ast.If) -> None:
         test = node.test
@@ -409,7 +420,10 @@ def _aliases(names: str) -> Iterator[tuple[str, str | None]]:
 
 
 def _code(source: bytes) -> Iterator[str]:
-    """Yield the tokens of a source, one logical line after the other, without strings, comments and the parentheses of imports."""
+    """Yield the logical lines of a source.
+
+    Strings, comments and the parentheses of imports are left out.
+    """
     line: list[str] = []
     try:
         for token in tokenize.tokenize(io.BytesIO(source).readline):

@@ -110,7 +110,9 @@ def test_what_runs_in_the_main_module_only_is_told_apart() -> None:
     ["match x:\n    case 1:\n        pass\n", "type A = int\n", "print 'Python 2'\n", "def f[T](x):\n    return f'{x!r}'\n"],
 )
 def test_a_source_for_another_python_is_read_by_its_words(newer: str) -> None:
-    source = f"{newer}from flask import (\n    Flask,  # the framework\n    json as j,\n)\nfrom .own import thing\nfrom . import other\n"
+    source = (
+        f"{newer}from flask import (\n    Flask,  # the framework\n    json as j,\n)\nfrom .own import thing\nfrom . import other\n"
+    )
     source += "import uvicorn, os.path as p\napp = Flask(__name__)\nuvicorn.run(app, port=1)  # Sanic()\nword = 'serve_forever()'\n"
     read = read_python(source.encode())
     assert [(sign.strength, sign.what) for sign in read.signs] == [

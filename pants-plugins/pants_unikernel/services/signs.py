@@ -16,7 +16,8 @@ class Strength(Enum):
     STARTS = "starts"
     # The code has an object that a server serves, such as a framework's application.
     DECLARES = "declares"
-    # The code calls `run` or the like, with what a server is configured with: it starts what is declared.
+    # The code calls `run` or the like, with what a server is configured with: it starts what is
+    # declared.
     RUNS = "runs"
     # The code reads a command line.
     COMMAND_LINE = "command line"
@@ -26,7 +27,8 @@ class Strength(Enum):
 class Sign:
     """A sign of a service: `what` names the function, class or module.
 
-    `only_as_main` tells that the code runs only in the module that Python starts (`if __name__ == "__main__":`).
+    `only_as_main` tells that the code runs only in the module that Python starts (`if __name__ ==
+    "__main__":`).
     """
 
     strength: Strength
@@ -48,17 +50,20 @@ class PlacedSign:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Why an application is a service, or is not."""
+    """A decision on whether an application is a service, with the reason."""
 
     is_service: bool
     reason: str
 
 
 def verdict(signs: tuple[PlacedSign, ...], *, has_server: bool = False) -> Verdict:
-    """Weigh the signs of all sources of an application. `has_server` tells that it has a program that serves, such as gunicorn.
+    """Weigh the signs of all sources of an application.
 
-    A started server makes a service. So does a declared application, which something else may start (gunicorn, a framework's own command);
-    but not where the module that starts reads a command line and nothing starts a server: that is a tool which shares a service's code.
+    `has_server` tells that it has a program that serves, such as gunicorn.
+
+    A started server makes a service. So does a declared application, which something else may start
+    (gunicorn, a framework's own command); but not where the module that starts reads a command line
+    and nothing starts a server: that is a tool which shares a service's code.
     """
     by_strength: dict[Strength, list[PlacedSign]] = {}
     for placed in signs:

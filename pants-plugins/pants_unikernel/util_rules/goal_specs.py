@@ -1,4 +1,4 @@
-"""The targets that a goal is asked for, where one bad argument is a line of its own and does not end the others."""
+"""The targets that a goal's arguments name. A bad argument does not end the others."""
 
 from __future__ import annotations
 
@@ -17,7 +17,11 @@ _KINDS = ("address_literals", "file_literals", "file_globs", "dir_literals", "di
 
 @dataclass(frozen=True)
 class NamedTargets:
-    """`problems` are arguments that name nothing, with the reason, one line each. `literal` are the targets that are named by address."""
+    """The targets that arguments name.
+
+    `literal` are those that are named by address. `problems` has a line for each argument that
+    names nothing.
+    """
 
     targets: tuple[Target, ...]
     literal: frozenset[Target]
@@ -41,7 +45,7 @@ async def find_named_targets(specs: Specs) -> NamedTargets:
 
 
 def _each(specs: Specs) -> Iterator[Specs]:
-    """Yield each argument alone, all those together that cannot fail one by one."""
+    """Yield each argument alone."""
     includes = specs.includes
     if includes.from_change_detection:
         yield specs

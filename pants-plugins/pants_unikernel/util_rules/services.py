@@ -1,4 +1,4 @@
-"""Services among the applications of a repository, by its targets and sources: nothing is built, and no process runs to find them."""
+"""Rules that find services by targets and sources. Nothing is built, and no process runs."""
 
 from __future__ import annotations
 
@@ -43,7 +43,8 @@ from unikernel.rootfs.needs import module_name
 
 logger = logging.getLogger(__name__)
 
-# By name: the backends that some of them belong to need not be there. The value is what the file of a program is called, by default.
+# By name: the backends that some of them belong to need not be there. The value is what the file of
+# a program is called, by default.
 PROGRAMS: Mapping[str, str | None] = {"cc_binary": None, "go_binary": None, "pex_binary": "pex"}
 DOCKER_IMAGE = "docker_image"
 _ARCHIVE = "archive"
@@ -96,7 +97,10 @@ async def _signs_of(targets: Iterable[Target]) -> dict[str, tuple[Sign, ...]]:
 
 
 def plain_name(address: Address | str) -> str:
-    """Return an address without its parameters: one image stands for all of a parametrized application."""
+    """Return an address without its parameters.
+
+    One image stands for all of a parametrized application.
+    """
     return str(address).split("@", 1)[0]
 
 
@@ -106,7 +110,7 @@ def _included(target: Target, alias: str) -> list[str]:
 
 
 async def _addresses(values: Iterable[str], owner: Target) -> set[str]:
-    """Return what among some words are addresses of targets: others are names of images."""
+    """Return the words that are addresses of targets. Others are names of images."""
     found: set[str] = set()
     for value in values:
         if ":" not in value and not value.startswith("//") and "/" not in value:
@@ -122,7 +126,9 @@ async def _addresses(values: Iterable[str], owner: Target) -> set[str]:
 
 
 async def _python_verdict(target: Target, modules: PythonModules, all_targets: Iterable[Target]) -> Verdict:
-    """Follow imports from the entry point: what else the PEX has, by explicit dependencies, does not run by itself.
+    """Follow imports from the entry point.
+
+    What else the PEX has, by explicit dependencies, does not run by itself.
 
     Pants' own dependency inference would warn of imports that no target owns.
     """
@@ -157,7 +163,10 @@ async def _python_verdict(target: Target, modules: PythonModules, all_targets: I
 
 
 def _entry_module(module: str, owner: Address, modules: PythonModules) -> PythonModule | None:
-    """Return the repository's own module that an entry point names: a file beside the BUILD file, or a module."""
+    """Return the repository's own module that an entry point names.
+
+    It names a file beside the BUILD file, or a module.
+    """
     if module.endswith(".py"):
         path = os.path.join(owner.spec_path, module)
         return next((each for each in modules.by_name.values() if each.path == path), None)
@@ -165,7 +174,10 @@ def _entry_module(module: str, owner: Address, modules: PythonModules) -> Python
 
 
 def _modules_of(name: str, modules: PythonModules) -> Iterator[PythonModule]:
-    """Yield the modules that an import of `name` runs: the module (`name` may be a name in it), and the packages that it is in."""
+    """Yield the modules that an import of `name` runs.
+
+    They are the module (`name` may be a name in it), and the packages that it is in.
+    """
     parts = name.split(".")
     for end in range(len(parts), 0, -1):
         module = modules.by_name.get(".".join(parts[:end]))
@@ -174,7 +186,7 @@ def _modules_of(name: str, modules: PythonModules) -> Iterator[PythonModule]:
 
 
 async def _requires_server(target: Target, all_targets: Iterable[Target]) -> bool:
-    """Return whether a program that serves is among the requirements that a PEX names: no import shows it."""
+    """Return whether a PEX requires a program that serves, which no import shows."""
     named = await _addresses(_included(target, "dependencies"), target)
     owners = [each for each in all_targets if plain_name(each.address) in named and each.has_field(PythonRequirementsField)]
     names = {canonicalize_name(requirement.project_name) for each in owners for requirement in each[PythonRequirementsField].value}
@@ -189,7 +201,10 @@ def _third_party_verdict(program: str, arguments: Iterable[str]) -> Verdict:
 
 @rule(desc="Find Python modules", level=LogLevel.DEBUG)
 async def find_python_modules(all_targets: AllTargets) -> PythonModules:
-    """Find the repository's own, tests excepted. Of several owners of a source, such as one for each resolve, the first will do."""
+    """Find the repository's own modules, tests excepted.
+
+    Of several owners of a source, such as one for each resolve, the first will do.
+    """
     owners: dict[str, Address] = {}
     for target in all_targets:
         if target.has_field(PythonSourceField) and not target.has_field(PythonTestSourceField):
@@ -219,13 +234,15 @@ async def _c_verdict(target: Target) -> Verdict:
 
 
 async def _go_verdict(target: Target, all_targets: Iterable[Target]) -> Verdict:
-    """Follow imports from the main package through the packages of its module, as far as their sources say."""
+    """Follow imports from the main package through the packages of its module."""
     packages = {each.address.spec_path: each for each in all_targets if each.alias == "go_package"}
     main = field_value(target, "main")
     directory = target.address.spec_path
     if main is not None:
         addresses = await engine.parse_addresses(
-            UnparsedAddressInputs([main], owning_address=target.address, description_of_origin=f"the `main` field of {target.address}")
+            UnparsedAddressInputs(
+                [main], owning_address=target.address, description_of_origin=f"the `main` field of {target.address}"
+            )
         )
         directory = addresses[0].spec_path
     module, root = await _go_module(directory, all_targets)
@@ -253,7 +270,7 @@ def _joined(directory: str, name: str) -> str:
 
 
 async def _go_module(directory: str, all_targets: Iterable[Target]) -> tuple[str, str]:
-    """Return the path of the Go module that a directory belongs to, and the directory of its `go.mod`."""
+    """Return the path of a directory's Go module, and the directory of its `go.mod`."""
     modules = [
         each
         for each in all_targets
@@ -270,7 +287,10 @@ async def _go_module(directory: str, all_targets: Iterable[Target]) -> tuple[str
 
 @rule(desc="Decide whether a program is a service", level=LogLevel.DEBUG)
 async def find_candidate(request: CandidateRequest, all_targets: AllTargets, modules: PythonModules) -> Candidate:
-    """Decide by the sources of the program's transitive dependencies. What cannot be found out makes no service."""
+    """Decide by the program's sources.
+
+    A program whose sources cannot be looked at is not a service.
+    """
     target = await engine.find_target(request.address)
     try:
         if target.alias == "pex_binary":
@@ -308,9 +328,10 @@ async def read_dockerfile(request: ReadDockerfileRequest) -> ReadDockerfile:
 
 @dataclass(frozen=True)
 class Composition:
-    """What Docker images and archives are made of: the addresses of their parts, without parameters.
+    """The parts of Docker images and archives, by addresses without parameters.
 
-    `bases` are Docker images that others start from. `bases_of` has those that an image starts from itself.
+    `bases` are Docker images that others start from. `bases_of` has those that an image starts from
+    itself.
     """
 
     parts: Mapping[str, frozenset[str]]
@@ -330,7 +351,10 @@ class Composition:
 
 
 async def find_composition(all_targets: Iterable[Target]) -> Composition:
-    """Find the parts of all Docker images and archives: what they name, and what Dockerfiles copy by the path of a package."""
+    """Find the parts of all Docker images and archives.
+
+    They are what targets name, and packages whose paths Dockerfiles copy.
+    """
     targets = tuple(all_targets)
     images = [target for target in targets if target.alias == DOCKER_IMAGE]
     by_output = {path: plain_name(target.address) for target in targets if target.alias in PROGRAMS for path in _outputs(target)}
@@ -361,7 +385,7 @@ def _outputs(target: Target) -> list[str]:
 
 
 def _repository(image: str) -> str:
-    """Return the repository of an image's name: "registry/team/name:tag@digest" without registry, tag and digest."""
+    """Return an image's name without registry, tag and digest: "registry/team/name:tag@digest"."""
     name = image.partition("@")[0]
     first, _, rest = name.partition("/")
     if rest and ("." in first or ":" in first or first == "localhost"):
@@ -370,7 +394,11 @@ def _repository(image: str) -> str:
 
 
 def docker_verdict(image: Target, composition: Composition, services: Iterable[str], with_images: Iterable[str]) -> Verdict:
-    """Decide by the Dockerfile. `services` and `with_images` name programs: an image made of one of them is not proposed beside it."""
+    """Decide by the Dockerfile.
+
+    `services` and `with_images` name programs: an image made of one of them is not proposed beside
+    it.
+    """
     name = plain_name(image.address)
     read = composition.dockerfiles[name]
     if read.dockerfile is None:

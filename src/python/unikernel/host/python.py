@@ -56,8 +56,8 @@ _PRUNED_DIRECTORIES = ("__pycache__", "dist-packages", "site-packages")
 # Of what is left, only what the interpreter reads.
 _KEPT_SUFFIXES = (".py", ".so", ".txt", ".json", ".csv")
 
-# Runs on the image's interpreter, which may be older than all that this toolkit runs on: before 3.9, `packaging` is not imported there,
-# and there is no sys.platlibdir.
+# The image's interpreter runs it, which may be older than those that the toolkit runs on: before
+# 3.9, it cannot import `packaging`, and has no sys.platlibdir.
 _FACTS_SCRIPT = """
 import json, os, platform, site, sys, sysconfig
 tags = None
@@ -201,7 +201,7 @@ def _ask(interpreter: Path) -> dict[str, Any]:
 
 
 def wheel_tags(series: str, abiflags: str) -> list[str]:
-    """Return the wheel tags that a CPython of this series accepts on this machine, best first, without running it."""
+    """Return the wheel tags that a CPython of this series accepts on this host, best first."""
     major, minor = map(int, series.split("."))
     interpreter = f"cp{major}{minor}"
     abis = [f"{interpreter}{abiflags}"]

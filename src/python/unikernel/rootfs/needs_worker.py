@@ -42,7 +42,10 @@ _COMPARISONS = {ast.Eq: operator.eq, ast.Gt: operator.gt, ast.GtE: operator.ge, 
 
 
 def _of_this_version(test: ast.expr):  # type: ignore[no-untyped-def]
-    """Return the outcome of `sys.version_info >= (3, 9)` and the like, or None: a service on one version does not do what others do."""
+    """Return the outcome of `sys.version_info >= (3, 9)` and the like, or None.
+
+    A service on one version of Python does not do what it does on others.
+    """
     if not isinstance(test, ast.Compare) or len(test.ops) != 1 or not isinstance(test.left, ast.Attribute):
         return None
     owner, bound = test.left.value, test.comparators[0]
