@@ -39,6 +39,10 @@ _ONLY_IF_NAMED = ("docker_image",)
 _VERDICTS = {Readiness.READY: "ready", Readiness.CHANGES: "works with changes", Readiness.NOT: "cannot"}
 _UNCHECKED = "cannot be checked"
 _LONGEST_REASON = 160
+# The words of a failed process, in its output as Pants prints it.
+_ERROR = re.compile(r"(?:\bERROR|\b[Ee]rror|\b\w+Error|\b\w+Exception):\s*(?P<words>[^\n]+)")
+_FIRST_WORDS = re.compile(r"^stderr:\s*(?P<words>\S[^\n]*)", re.MULTILINE)
+_NO_SERVICE = "is not packaged as a service. Name a target that is, such as a `pex_binary`."
 
 
 class UnikernelReadinessSubsystem(GoalSubsystem):
@@ -111,14 +115,14 @@ class _Report:
 def first_reason(problem: str, address: str) -> str:
     """Return the first reason of a problem, short enough for a row of a table.
 
-    A process's failure begins with its description, and has the tool's own words after that: the
-    first of them that says "error".
+    A process's failure begins with its description, and has the tool's own words after that: those
+    that follow "error:" come first.
     """
     while problem.startswith(f"{address}: "):
         problem = problem[len(address) + 2 :]
     process = re.match(r"Process '(?P<what>[^\n]*?)' failed with exit code \d+\.", problem)
     if process is not None:
-        words = re.search(r"(?:\bERROR|\b[Ee]rror|\b\w+Error|\b\w+Exception):\s*(?P<words>[^\n]+)", problem)
+        words = _ERROR.search(problem) or _FIRST_WORDS.search(problem)
         text = f"{process['what']} failed{': ' + words['words'] if words else ''}"
     else:
         text = problem
@@ -162,15 +166,16 @@ async def _services(
         if target.alias not in _NO_SERVICES and not UnikernelImageFieldSet.is_applicable(target):
             chosen[target] = chosen.get(target, False) or is_literal
     field_sets = await engine.packageable_field_sets(chosen)
-    services, others = [], []
+    services = []
+    others: dict[str, str] = {}
     for (target, is_literal), found in zip(chosen.items(), field_sets.collection):
         if found and (target.alias not in _ONLY_IF_NAMED or is_literal or str(target.address) in images):
             services.append(target)
         elif is_literal:
-            others.append(
-                f"{target.address}: a `{target.alias}` is not packaged as a service. Name a target that is, such as a `pex_binary`."
-            )
-    return services, others
+            # Of a target that generates one for each file, one line.
+            generator = target.address.maybe_convert_to_target_generator()
+            others[str(generator)] = target.alias
+    return services, [f"{name}: a `{alias}` {_NO_SERVICE}" for name, alias in others.items()]
 
 
 async def _reports(

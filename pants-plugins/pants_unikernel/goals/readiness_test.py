@@ -26,7 +26,8 @@ ERROR: No matching distribution found for nothing==1
             "Building app.pex with 1 requirement: nothing==1 failed: Could not find a version that satisfies the requirement nothing==1 "
             "(from versions: none)",
         ),
-        ("Process 'Link a' failed with exit code 2.\nstdout:\n\nstderr:\nno\n", "Link a failed"),
+        ("Process 'Link a' failed with exit code 2.\nstdout:\n\nstderr:\nno\n", "Link a failed: no"),
+        ("Process 'Link a' failed with exit code 2.\nstdout:\n\nstderr:\n\n", "Link a failed"),
         ("word " * 60, "word " * 31 + "word ..."),
     ],
 )

@@ -69,7 +69,7 @@ async def _decide(applications: Sequence[Target], all_targets: AllTargets) -> li
         else:
             decision = found[target.address]
         decisions.append(decision)
-    return sorted(decisions, key=lambda decision: decision.address)
+    return sorted(decisions, key=lambda decision: decision.address.spec)
 
 
 def _with_images(apps: Iterable[str], composition: Composition) -> set[str]:

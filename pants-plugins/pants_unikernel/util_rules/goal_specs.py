@@ -41,7 +41,7 @@ async def find_named_targets(specs: Specs) -> NamedTargets:
         targets.update(dict.fromkeys(found))
         if one.includes.address_literals:
             literal.update(found)
-    return NamedTargets(tuple(sorted(targets, key=lambda target: target.address)), frozenset(literal), tuple(problems))
+    return NamedTargets(tuple(sorted(targets, key=lambda target: target.address.spec)), frozenset(literal), tuple(problems))
 
 
 def _each(specs: Specs) -> Iterator[Specs]:
