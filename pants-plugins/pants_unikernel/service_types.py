@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Optional
 
 from pants.engine.addresses import Address
 from pants.util.frozendict import FrozenDict
@@ -59,7 +58,7 @@ class ReadDockerfileRequest:
 class ReadDockerfile:
     """A Dockerfile, or None and the problem where it cannot be read."""
 
-    dockerfile: Optional[Dockerfile]
+    dockerfile: Dockerfile | None
     problem: str = ""
 
 

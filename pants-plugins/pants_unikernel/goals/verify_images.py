@@ -27,7 +27,6 @@ from pants_unikernel.util_rules.goal_specs import find_named_targets
 from pants_unikernel.util_rules.library_os import LibraryOsTargets, describe_library_os
 from pants_unikernel.util_rules.signing import trust_in, trusted_key, user_path
 
-
 _USAGE = (
     "unikernel-verify: name packaged images, such as `unikernel-verify ::` for all, or `unikernel-verify path/to:image` for one."
 )

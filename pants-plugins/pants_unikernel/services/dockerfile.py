@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Optional
 
 from pants_unikernel.services.python_signs import starts_server
 
@@ -29,7 +28,7 @@ class _Stage:
     """
 
     base: str
-    below: Optional[_Stage] = None
+    below: _Stage | None = None
     ports: list[str] = field(default_factory=list)
     command: list[str] = field(default_factory=list)
 
