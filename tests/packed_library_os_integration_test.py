@@ -414,10 +414,15 @@ pex_binary(name="job", entry_point="job.py")
 unikernel_image(name="image", app=":forks", does_without=["fork"], library_os="looker")
 """,
     )
-    text = project.succeed("unikernel-readiness", "services::")
+    text = project.succeed("unikernel-readiness", "--details", "services::")
+    assert re.search(r"^services:forks +looker +ready ", text, re.MULTILINE)
+    assert re.search(r"^services:plain +linux +ready +.*looker", text, re.MULTILINE)
     assert re.search(r"services:plain \(cc_binary\)\n(.*\n)*?  looker +ready\n", text)
-    assert re.search(r"  unikraft +ready with changes: plain is a static program, and unikraft takes static-pie", text)
-    assert "services:broken (cc_binary): cannot be looked at: 1 source of services:broken can't be compiled." in text
+    assert re.search(r"  unikraft +works with changes: plain is a static program, and unikraft takes static-pie", text)
+    assert re.search(
+        r"^services:broken +linux +cannot be checked +1 source of services:broken can't be compiled", text, re.MULTILINE
+    )
+    assert "services:broken (cc_binary): cannot be checked: 1 source of services:broken can't be compiled." in text
     assert "unikraft: kernel (" in text
     options = ["--json", '--library-os=["looker", "nanos", "forkless", "linux", "picolibc"]']
     printed = project.succeed("unikernel-readiness", *options, "services::")

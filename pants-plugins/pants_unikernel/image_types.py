@@ -210,15 +210,15 @@ class ServiceRequest(ServiceRequestBase):
 
 @dataclass(frozen=True)
 class Service:
-    """`alias` is its target's type. `program` is None where the service cannot be packaged or laid out; `problem` says why, and
-    `is_packaged` which of both.
+    """A service, looked at. `alias` is its target's type.
+
+    `program` is None where the service cannot be packaged or laid out; `problem` says why, in lines.
     """
 
     address: Address
     alias: str
     program: Program | None
     problem: str = ""
-    is_packaged: bool = True
 
 
 @union(in_scope_types=[EnvironmentName])

@@ -82,6 +82,14 @@ from pants_unikernel.image_types import (
 )
 from pants_unikernel.linux_types import LinuxMaterials, LinuxSupply
 from pants_unikernel.package_types import OwnPackage, OwnPackageFieldSet
+from pants_unikernel.service_types import (
+    Candidate,
+    CandidateRequest,
+    ReadDockerfile,
+    ReadDockerfileRequest,
+    SourceSigns,
+    SourceSignsRequest,
+)
 from unikernel.rootfs.layer import LayerIndex
 
 # Of targets that are there: with Pants' own word for it, it is asked for what Pants has found already.
@@ -269,6 +277,18 @@ async def build_deployment(field_set: UnikernelDeploymentFieldSet) -> BuiltDeplo
 
 async def analyse_services(requests: Iterable[ServiceRequest]) -> tuple[Service, ...]:
     return await MultiGet(Get(Service, ServiceRequestBase, request) for request in requests)
+
+
+async def find_candidates(requests: Iterable[CandidateRequest]) -> tuple[Candidate, ...]:
+    return await MultiGet(Get(Candidate, CandidateRequest, request) for request in requests)
+
+
+async def source_signs(requests: Iterable[SourceSignsRequest]) -> tuple[SourceSigns, ...]:
+    return await MultiGet(Get(SourceSigns, SourceSignsRequest, request) for request in requests)
+
+
+async def read_dockerfiles(requests: Iterable[ReadDockerfileRequest]) -> tuple[ReadDockerfile, ...]:
+    return await MultiGet(Get(ReadDockerfile, ReadDockerfileRequest, request) for request in requests)
 
 
 async def prepare_verification(request: VerificationRequest) -> Verification:

@@ -23,9 +23,13 @@ from pants_unikernel import engine
 from pants_unikernel.image_types import Toolkit, UnikernelImageFieldSet, Verification, VerificationRequest, VerificationRequestBase
 from pants_unikernel.subsystems.signing import UnikernelSigning
 from pants_unikernel.subsystems.toolkit import toolkit_process
-from pants_unikernel.util_rules.failures import UnikernelBuildError
+from pants_unikernel.util_rules.goal_specs import find_named_targets
 from pants_unikernel.util_rules.library_os import LibraryOsTargets, describe_library_os
 from pants_unikernel.util_rules.signing import trust_in, trusted_key, user_path
+
+_USAGE = (
+    "unikernel-verify: name packaged images, such as `unikernel-verify ::` for all, or `unikernel-verify path/to:image` for one."
+)
 
 
 class UnikernelVerifySubsystem(GoalSubsystem):
@@ -75,11 +79,18 @@ async def verify_images(
     session_values: SessionValues,
     library_oses: LibraryOsTargets,
 ) -> UnikernelVerify:
+    if not specs and not specs.includes.from_change_detection:
+        console.print_stderr(_USAGE)
+        return UnikernelVerify(exit_code=1)
+    found = await find_named_targets(specs)
+    if found.problems:
+        console.print_stderr("\n".join(found.problems))
+        return UnikernelVerify(exit_code=1)
     environment = session_values[CompleteEnvironmentVars]
     root = build_root.pathlib_path
     named = {(spec.path_component, spec.target_component) for spec in specs.includes.address_literals}
     images: list[Path] = []
-    for target in await engine.targets_of_specs(specs):
+    for target in found.targets:
         if not UnikernelImageFieldSet.is_applicable(target):
             continue
         field_set = UnikernelImageFieldSet.create(target)
@@ -89,14 +100,16 @@ async def verify_images(
         if (root / image).exists():
             images.append(root / image)
         elif named & {(address.spec_path, address.target_name), (address.spec_path, None)}:
-            raise UnikernelBuildError(f"{address}: {image} is not there to be verified; package it first.")
+            console.print_stderr(f"{address}: {image} is not there to be verified; package it first.")
+            return UnikernelVerify(exit_code=1)
         else:
             console.print_stderr(f"{address}: not packaged, so not verified")
     if not images and specs.includes.from_change_detection:
         console.print_stderr("No packaged unikernel image is among what changed: nothing was verified.")
         return UnikernelVerify(exit_code=0)
     if not images:
-        raise UnikernelBuildError("unikernel-verify: none of the targets is a packaged unikernel image; package some first.")
+        console.print_stderr("unikernel-verify: none of the targets is a packaged unikernel image; package some first.")
+        return UnikernelVerify(exit_code=1)
     digest, trusted = EMPTY_DIGEST, [f"--key={user_path(path, root, environment)}" for path in options.keys]
     if not trusted:
         digest, trusted = await trust_in(*trusted_key(signing, root, environment))

@@ -8,6 +8,9 @@ from pants.option.option_types import BoolOption, EnumOption
 from pants.option.subsystem import Subsystem
 from pants.util.strutil import softwrap
 
+# The tag of targets that `tailor` leaves out.
+OPT_OUT_TAG = "no-unikernel-image"
+
 
 class MissingTools(Enum):
     ERROR = "error"
@@ -43,19 +46,25 @@ class UnikernelImages(Subsystem):
     tailor = BoolOption(
         default=True,
         help=softwrap(
-            """
-            If true, `tailor` proposes a `unikernel_image` target for each `pex_binary`, `docker_image`, `cc_binary` and `go_binary` that no
-            image has as its `app`.
+            f"""
+            If true, `tailor` proposes a `unikernel_image` target for each service that no image has
+            as its `app`. A service is a `pex_binary`, `cc_binary`, `go_binary` or `docker_image`
+            that serves a web framework's application, listens on a port, or starts a known server,
+            by its targets and sources: `tailor` builds nothing to decide. It proposes one image for
+            a program and the `docker_image` made of it. It leaves out command-line tools, tests,
+            Docker images that others start from, and targets with the tag `{OPT_OUT_TAG}`.
+            `-ldebug` logs each decision.
             """
         ),
         advanced=True,
     )
-    tailor_readiness = BoolOption(
-        default=True,
+    tailor_check = BoolOption(
+        default=False,
         help=softwrap(
             """
-            If true, `tailor` looks at an application before it proposes an image of it, as the goal `unikernel-readiness` does, and is
-            quiet for one that cannot work. That packages the application.
+            If true, `tailor --check` fails while `tailor` would propose an image. By default it
+            only logs those services: a service without an image is nothing to fix, and a pipeline
+            that runs `tailor --check` does not fail because this backend is enabled.
             """
         ),
         advanced=True,

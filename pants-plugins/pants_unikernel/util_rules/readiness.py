@@ -28,15 +28,13 @@ async def analyse_service(
     """What cannot be packaged or laid out is part of the report: it does not end it."""
     target = await engine.find_target(request.address)
     origin = str(request.address)
-    app = None
     try:
         app = await package_app_target(target, request.address, "specs", python_setup)
         application = await lay_out_application(app, request.executable, origin, toolkit, link_toolchain)
         layers = await application_layers(application, origin, toolkit)
         facts = [index.facts for index in await engine.read_layer_indexes(layers)]
     except Exception as error:
-        problem = " ".join(str(error).split())
-        return Service(request.address, target.alias, None, problem, is_packaged=app is not None)
+        return Service(request.address, target.alias, None, str(error).strip() or type(error).__name__)
     return Service(request.address, target.alias, Program.of_facts(facts))
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import packaging
+from packaging.tags import compatible_tags, cpython_tags
 
 from unikernel.digests import file_sha256
 from unikernel.elf import is_elf, read_elf_file
@@ -55,10 +56,16 @@ _PRUNED_DIRECTORIES = ("__pycache__", "dist-packages", "site-packages")
 # Of what is left, only what the interpreter reads.
 _KEPT_SUFFIXES = (".py", ".so", ".txt", ".json", ".csv")
 
+# The image's interpreter runs it, which may be older than those that the toolkit runs on: before
+# 3.9, it cannot import `packaging`, and has no sys.platlibdir.
 _FACTS_SCRIPT = """
 import json, os, platform, site, sys, sysconfig
-sys.path.insert(0, sys.argv[1])
-from packaging.tags import sys_tags
+tags = None
+if sys.version_info >= (3, 9):
+    sys.path.insert(0, sys.argv[1])
+    from packaging.tags import sys_tags
+    tags = [str(tag) for tag in sys_tags()]
+standard_library = sysconfig.get_path("stdlib")
 print(json.dumps({
     "implementation": sys.implementation.name,
     "version": platform.python_version(),
@@ -66,12 +73,12 @@ print(json.dumps({
     "cache_tag": sys.implementation.cache_tag,
     "machine": platform.machine(),
     "executable": os.path.realpath(sys.executable),
-    "standard_library": sysconfig.get_path("stdlib"),
-    "platform_directory": sys.platlibdir,
+    "standard_library": standard_library,
+    "platform_directory": getattr(sys, "platlibdir", os.path.basename(os.path.dirname(standard_library))),
     "dynamic_library": sysconfig.get_config_var("DESTSHARED"),
     "site_packages": site.getsitepackages(["/usr"]),
     "abiflags": getattr(sys, "abiflags", ""),
-    "tags": [str(tag) for tag in sys_tags()],
+    "tags": tags,
 }))
 """
 
@@ -187,7 +194,22 @@ def _ask(interpreter: Path) -> dict[str, Any]:
     if result.returncode != 0:
         last = result.stderr.decode(errors="replace").strip().splitlines()[-1:]
         raise UnikernelError(f"The Python interpreter {interpreter} does not work: {''.join(last)}")
-    return json.loads(result.stdout)
+    asked: dict[str, Any] = json.loads(result.stdout)
+    if asked["tags"] is None:
+        asked["tags"] = wheel_tags(asked["series"], asked["abiflags"])
+    return asked
+
+
+def wheel_tags(series: str, abiflags: str) -> list[str]:
+    """Return the wheel tags that a CPython of this series accepts on this host, best first."""
+    major, minor = map(int, series.split("."))
+    interpreter = f"cp{major}{minor}"
+    abis = [f"{interpreter}{abiflags}"]
+    if "d" in abiflags:
+        # A debug build takes the wheels of a release build as well.
+        abis.append(f"{interpreter}{abiflags.replace('d', '')}")
+    tags = [*cpython_tags((major, minor), abis), *compatible_tags((major, minor), interpreter)]
+    return [str(tag) for tag in tags]
 
 
 def _standard_library(root: Path, dynamic: Path, destination: str) -> Iterator[tuple[str, Path]]:

@@ -16,7 +16,7 @@ from unikernel.rootfs.layer import LayerIndex
 from unikernel.rootfs.python_runtime import PythonRuntime, build_runtime_layer
 
 _PLACES = ("/usr/bin/python3.*", "~/.pyenv/versions/*/bin/python3.*")
-_OLDEST = (3, 9)
+_OLDEST = (3, 8)
 
 
 def _interpreters() -> list[str]:

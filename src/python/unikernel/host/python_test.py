@@ -12,7 +12,7 @@ import pytest
 
 from unikernel.errors import UnikernelError
 from unikernel.host import python as host_python
-from unikernel.host.python import PythonDescription, capture_python, describe_python
+from unikernel.host.python import PythonDescription, capture_python, describe_python, wheel_tags
 from unikernel.rootfs.python_runtime import PythonRuntime
 from unikernel.testing.programs import compile_c
 from unikernel.testing.python import SERIES
@@ -51,6 +51,15 @@ def test_the_facts_are_those_of_the_interpreter(description: PythonDescription) 
     assert facts.tags[0].startswith(f"cp{SERIES.replace('.', '')}-")
     assert facts.loader == "/lib64/ld-linux-x86-64.so.2"
     assert {"libc.so.6", "libgcc_s.so.1"} <= set(facts.libraries)
+
+
+def test_the_tags_of_an_interpreter_are_known_without_running_it(description: PythonDescription) -> None:
+    # Those of an older one, which cannot import `packaging`, come from here.
+    assert tuple(wheel_tags(SERIES, sys.abiflags)) == description.facts.tags
+    old = wheel_tags("3.8", "")
+    assert old[0].startswith("cp38-cp38-") and {"cp38-none-any", "py38-none-any", "py3-none-any"} <= set(old)
+    assert not any(tag.startswith("cp39") for tag in old)
+    assert [tag for tag in wheel_tags("3.8", "d") if tag.startswith("cp38-cp38")][0].startswith("cp38-cp38d-")
 
 
 def test_a_description_survives_a_round_trip_and_is_the_same_again(description: PythonDescription) -> None:

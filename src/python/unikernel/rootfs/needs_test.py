@@ -57,6 +57,10 @@ _SOURCES = {
     "service/later.py": "def f():\n    import concurrent.futures\n    concurrent.futures.ProcessPoolExecutor()\n",
     "service/web.py": "import asyncio\nimport socket\nasyncio.create_subprocess_shell\nsocket.AF_INET6\n",
     "service/typed.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import subprocess\nelse:\n    import pty\n",
+    "service/versions.py": (
+        "import sys\nif sys.version_info < (3,):\n    import subprocess\nelif sys.version_info >= (3, 5):\n    import ctypes\n"
+        "else:\n    import multiprocessing\nif sys.version_info[0] == 2:\n    import threading\n"
+    ),
     "service/words.py": "subprocess = 'subprocess and fork'\nfork = lambda: subprocess\nfork()\n",
     "service/own.py": "from . import subprocess\nfrom .multiprocessing import fork\n",
     "service/broken.py": "import subprocess\nthis is no Python\n",
@@ -67,6 +71,7 @@ def test_python_sources_by_module(tmp_path: Path) -> None:
     runtime = linked_runtime(tmp_path / "runtime")
     needs = tree_needs(write_tree(tmp_path / "sources", _SOURCES), runtime, certain=True)
     assert [(need.capability.value, need.what, need.by, need.how) for need in needs] == [
+        ("dynamic_loading", "ctypes", "service.versions", "imported"),
         ("exec", "os.execv", "service.old", "used"),
         ("fork", "asyncio.create_subprocess_shell", "service.web", "used"),
         ("fork", "concurrent.futures.ProcessPoolExecutor", "service.later", "used"),
@@ -77,6 +82,7 @@ def test_python_sources_by_module(tmp_path: Path) -> None:
         ("fork", "subprocess", "service.jobs", "imported"),
         ("ipv6", "socket.AF_INET6", "service.web", "used"),
         ("threads", "concurrent.futures.ThreadPoolExecutor", "service.direct", "imported"),
+        ("threads", "threading", "service.versions", "imported"),
     ]
     assert all(need.certain for need in needs)
 

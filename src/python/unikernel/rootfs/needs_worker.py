@@ -6,6 +6,7 @@ for: [capability, what, module, how]. Sources that do not parse are skipped: the
 
 import ast
 import json
+import operator
 import sys
 
 # Modules whose use asks for something. To start a program takes fork and exec; it is said once.
@@ -37,6 +38,27 @@ for _name in ("execl", "execle", "execlp", "execlpe", "execv", "execve", "execvp
     _OF_MODULES["os", _name] = "exec"
 
 
+_COMPARISONS = {ast.Eq: operator.eq, ast.Gt: operator.gt, ast.GtE: operator.ge, ast.Lt: operator.lt, ast.LtE: operator.le}
+
+
+def _of_this_version(test: ast.expr):  # type: ignore[no-untyped-def]
+    """Return the outcome of `sys.version_info >= (3, 9)` and the like, or None.
+
+    A service on one version of Python does not do what it does on others.
+    """
+    if not isinstance(test, ast.Compare) or len(test.ops) != 1 or not isinstance(test.left, ast.Attribute):
+        return None
+    owner, bound = test.left.value, test.comparators[0]
+    if test.left.attr != "version_info" or not isinstance(owner, ast.Name) or owner.id != "sys" or not isinstance(bound, ast.Tuple):
+        return None
+    compare = _COMPARISONS.get(type(test.ops[0]))
+    try:
+        version = ast.literal_eval(bound)
+        return compare(sys.version_info, version) if compare else None
+    except (TypeError, ValueError):
+        return None
+
+
 class _Visitor(ast.NodeVisitor):
     def __init__(self) -> None:
         self.found: set = set()  # type: ignore[type-arg]
@@ -47,11 +69,12 @@ class _Visitor(ast.NodeVisitor):
         # What only a type checker imports is not there at run time.
         test = node.test
         name = test.attr if isinstance(test, ast.Attribute) else getattr(test, "id", None)
-        if name == "TYPE_CHECKING":
-            for child in node.orelse:
-                self.visit(child)
-        else:
+        outcome = False if name == "TYPE_CHECKING" else _of_this_version(test)
+        if outcome is None:
             self.generic_visit(node)
+            return
+        for child in node.body if outcome else node.orelse:
+            self.visit(child)
 
     def visit_Import(self, node: ast.Import) -> None:
         for alias in node.names:
