@@ -6,16 +6,19 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pants.base.build_root import BuildRoot
+from pants.base.exceptions import MappingError
 from pants.base.specs import Specs
 from pants.core.util_rules.distdir import DistDir
 from pants.engine.console import Console
 from pants.engine.env_vars import CompleteEnvironmentVars
 from pants.engine.fs import EMPTY_DIGEST
 from pants.engine.goal import Goal, GoalSubsystem
+from pants.engine.internals.native_engine import IntrinsicError
 from pants.engine.internals.session import SessionValues
 from pants.engine.rules import Rule, collect_rules, goal_rule, rule
 from pants.engine.unions import UnionRule
 from pants.option.option_types import BoolOption, StrListOption, StrOption
+from pants.util.docutil import bin_name
 from pants.util.logging import LogLevel
 from pants.util.strutil import softwrap
 
@@ -64,19 +67,20 @@ class UnikernelVerify(Goal):
     environment_behavior = Goal.EnvironmentBehavior.LOCAL_ONLY
 
 
-@goal_rule
-async def verify_images(
-    console: Console,
-    specs: Specs,
-    options: UnikernelVerifySubsystem,
-    signing: UnikernelSigning,
-    dist_dir: DistDir,
-    build_root: BuildRoot,
-    session_values: SessionValues,
-    library_oses: LibraryOsTargets,
-) -> UnikernelVerify:
-    environment = session_values[CompleteEnvironmentVars]
-    root = build_root.pathlib_path
+def _usage() -> str:
+    return (
+        f"Usage: {bin_name()} {UnikernelVerifySubsystem.name} [OPTION...] TARGET... "
+        f"(such as ::, for every packaged image; for the options: {bin_name()} help {UnikernelVerifySubsystem.name})"
+    )
+
+
+async def _packaged_images(
+    console: Console, specs: Specs, root: Path, dist_dir: DistDir, library_oses: LibraryOsTargets
+) -> list[Path]:
+    """Return the paths of the packaged images among the targets of `specs`.
+
+    Raises UnikernelBuildError for an image that `specs` names and that is not packaged; another one is reported and skipped.
+    """
     named = {(spec.path_component, spec.target_component) for spec in specs.includes.address_literals}
     images: list[Path] = []
     for target in await engine.targets_of_specs(specs):
@@ -92,14 +96,39 @@ async def verify_images(
             raise UnikernelBuildError(f"{address}: {image} is not there to be verified; package it first.")
         else:
             console.print_stderr(f"{address}: not packaged, so not verified")
-    if not images and specs.includes.from_change_detection:
-        console.print_stderr("No packaged unikernel image is among what changed: nothing was verified.")
-        return UnikernelVerify(exit_code=0)
-    if not images:
-        raise UnikernelBuildError("unikernel-verify: none of the targets is a packaged unikernel image; package some first.")
-    digest, trusted = EMPTY_DIGEST, [f"--key={user_path(path, root, environment)}" for path in options.keys]
-    if not trusted:
-        digest, trusted = await trust_in(*trusted_key(signing, root, environment))
+    return images
+
+
+@goal_rule
+async def verify_images(
+    console: Console,
+    specs: Specs,
+    options: UnikernelVerifySubsystem,
+    signing: UnikernelSigning,
+    dist_dir: DistDir,
+    build_root: BuildRoot,
+    session_values: SessionValues,
+    library_oses: LibraryOsTargets,
+) -> UnikernelVerify:
+    if not specs and not specs.includes.from_change_detection:
+        console.print_stderr(_usage())
+        return UnikernelVerify(exit_code=1)
+    environment = session_values[CompleteEnvironmentVars]
+    root = build_root.pathlib_path
+    try:
+        images = await _packaged_images(console, specs, root, dist_dir, library_oses)
+        if not images and specs.includes.from_change_detection:
+            console.print_stderr("No packaged unikernel image is among what changed: nothing was verified.")
+            return UnikernelVerify(exit_code=0)
+        if not images:
+            raise UnikernelBuildError("none of the targets is a packaged unikernel image; package some first.")
+        digest, trusted = EMPTY_DIGEST, [f"--key={user_path(path, root, environment)}" for path in options.keys]
+        if not trusted:
+            digest, trusted = await trust_in(*trusted_key(signing, root, environment))
+    except (IntrinsicError, MappingError, UnikernelBuildError) as error:
+        # A user's mistake is one line, without the engine's traceback.
+        console.print_stderr(f"{UnikernelVerifySubsystem.name}: {' '.join(str(error).split())}")
+        return UnikernelVerify(exit_code=1)
     arguments = (
         *trusted,
         *([f"--policy={user_path(options.policy, root, environment)}"] if options.policy else []),
