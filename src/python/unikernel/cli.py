@@ -9,13 +9,13 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable
 
 from unikernel import __version__
-from unikernel.errors import UnikernelError, describe_os_error
+from unikernel.errors import UnikernelError
 from unikernel.linux.steps import add_linux_steps
 from unikernel.scratch import scratch_directory
 
@@ -31,9 +31,10 @@ Command = Callable[[argparse.Namespace], int]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status: 0, the application's own for `run`, 1 with one line on standard error for a user-fixable error."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # Names of files are bytes, and not all can be written in the encoding of the output.
-        sys.stdout.reconfigure(errors="backslashreplace")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # Names of files are bytes, and not all can be written in the encoding of the output.
+            stream.reconfigure(errors="backslashreplace")
     words = list(sys.argv[1:] if argv is None else argv)
     # Here, and not by argparse, which takes nothing after options for arguments of what comes before them.
     end = words.index("--") if "--" in words else len(words)
@@ -53,7 +54,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except OSError as error:
         # A file that a user named cannot be read or written.
-        print(f"unikernel: {describe_os_error(error)}", file=sys.stderr)
+        print(f"unikernel: {_describe_os_error(error)}", file=sys.stderr)
+        return 1
+    except UnicodeEncodeError as error:
+        print(f"unikernel: {error.object!r} is not UTF-8.", file=sys.stderr)
         return 1
 
 
@@ -62,6 +66,21 @@ def _path(text: str) -> Path:
     if not text:
         raise argparse.ArgumentTypeError("the path is empty")
     return Path(text)
+
+
+def _describe_os_error(error: OSError) -> str:
+    """Return one line with the path that the operating system rejected, if it is known, and the reason."""
+    reason = error.strerror or str(error)
+    return f"{reason}." if error.filename is None else f"{os.fspath(error.filename)!r}: {reason}."
+
+
+@contextmanager
+def _malformed_input(path: Path) -> Iterator[None]:
+    """Turn what reading a malformed document from `path` raises into UnikernelError."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError) as error:
+        raise UnikernelError(f"{path} is not what this command reads ({type(error).__name__}: {error}).") from error
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -464,7 +483,9 @@ def _describe_python(arguments: argparse.Namespace) -> int:
 def _capture_python(arguments: argparse.Namespace) -> int:
     from unikernel.host.python import PythonDescription, capture_python
 
-    capture_python(PythonDescription.from_json(arguments.description.read_text()), arguments.output)
+    with _malformed_input(arguments.description):
+        description = PythonDescription.from_json(arguments.description.read_text())
+    capture_python(description, arguments.output)
     return 0
 
 
@@ -548,11 +569,13 @@ def _python_tests_layer(arguments: argparse.Namespace) -> int:
     from unikernel.rootfs.python_runtime import PythonRuntime
     from unikernel.rootfs.python_tests import PytestSettings, build_python_tests_layer
 
+    with _malformed_input(arguments.settings):
+        settings = PytestSettings.read(arguments.settings)
     with scratch_directory() as scratch:
         layer, index = build_python_tests_layer(
             arguments.sources,
             arguments.pex,
-            PytestSettings.read(arguments.settings),
+            settings,
             PythonRuntime.load(arguments.runtime),
             arguments.without,
             Path(scratch),
@@ -564,7 +587,9 @@ def _python_tests_layer(arguments: argparse.Namespace) -> int:
 def _files_layer(arguments: argparse.Namespace) -> int:
     from unikernel.rootfs.files import build_files_layer, read_placed_files
 
-    layer, index = build_files_layer(arguments.root, read_placed_files(arguments.files), arguments.machine)
+    with _malformed_input(arguments.files):
+        files = read_placed_files(arguments.files)
+    layer, index = build_files_layer(arguments.root, files, arguments.machine)
     layer.write(arguments.output, index)
     return 0
 
@@ -572,10 +597,10 @@ def _files_layer(arguments: argparse.Namespace) -> int:
 def _describe_libraries(arguments: argparse.Namespace) -> int:
     from unikernel.host.libraries import describe_libraries
 
-    needs = json.loads(arguments.needs.read_text())
-    description = describe_libraries(
-        needs["needs"], needs["loaders"], needs["provides"], needs["machine"], searched=needs.get("searched")
-    )
+    with _malformed_input(arguments.needs):
+        needs = json.loads(arguments.needs.read_text())
+        searched = (needs["needs"], needs["loaders"], needs["provides"], needs["machine"])
+    description = describe_libraries(*searched, searched=needs.get("searched"))
     arguments.output.write_text(description.to_json())
     return 0
 
@@ -594,7 +619,9 @@ def _describe_compiler(arguments: argparse.Namespace) -> int:
 def _libraries_layer(arguments: argparse.Namespace) -> int:
     from unikernel.host.libraries import LibrariesDescription, capture_libraries
 
-    layer, index = capture_libraries(LibrariesDescription.from_json(arguments.description.read_text()))
+    with _malformed_input(arguments.description):
+        description = LibrariesDescription.from_json(arguments.description.read_text())
+    layer, index = capture_libraries(description)
     layer.write(arguments.output, index)
     return 0
 
@@ -697,7 +724,10 @@ def _described(name: str, file: Path | None) -> tuple[LibraryOs, str]:
     """The library OS, and its description's text, if it does not come along with the toolkit."""
     from unikernel.library_os import described_library_os
 
-    description = file.read_text() if file else ""
+    if file is None:
+        return described_library_os(name, "", ""), ""
+    with _malformed_input(file):
+        description = file.read_text(encoding="utf-8")
     return described_library_os(name, description, str(file)), description
 
 
