@@ -64,7 +64,7 @@ def _json(printed: str, opening: str) -> Any:
 
 def _help(project: PantsProject, *arguments: str) -> str:
     printed = project.succeed(*arguments)
-    assert "Traceback" not in printed and "[ERROR]" not in printed, printed
+    assert "Traceback (most recent call last)" not in printed and "[ERROR]" not in printed, printed
     return printed
 
 

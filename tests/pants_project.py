@@ -28,6 +28,8 @@ _INHERITED = (
     "PANTS_PEX_CLI_URL_TEMPLATE",
     "PANTS_SUBPROCESS_ENVIRONMENT_ENV_VARS",
 )
+# What Pants prints when a busy machine takes longer to start its daemon.
+_SLOW_DAEMON = "exceeded timeout of 60 seconds while waiting for pantsd to start"
 DOCKER_BACKEND = "pants.backend.docker"
 PYTHON_BACKEND = "pants.backend.python"
 PLUGIN_SOURCE_ROOTS = tuple(Path(package.__path__[0]).parent for package in (pants_unikernel, unikernel))
@@ -109,6 +111,10 @@ class PantsProject:
         """The exit status, and what Pants printed."""
         process = self.start(*arguments, environment=environment)
         printed, _ = process.communicate()
+        if process.returncode != 0 and _SLOW_DAEMON in printed:
+            # It has done nothing yet, and the daemon goes on starting.
+            process = self.start(*arguments, environment=environment)
+            printed, _ = process.communicate()
         return process.returncode, printed
 
     def succeed(self, *arguments: str, environment: Mapping[str, str] | None = None) -> str:
