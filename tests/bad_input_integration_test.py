@@ -61,11 +61,11 @@ def test_field_that_cannot_be_parsed(project: PantsProject, field: str, value: o
     "fields, expected",
     [
         ({"network": "static"}, "is no IPv4 address with the length of its prefix"),
-        ({"network": "static", "address": "10.0.2.15"}, "'10.0.2.15' is no IPv4 address with the length"),
-        ({"network": "static", "address": "10.0.2.300/24"}, "'10.0.2.300/24' is no IPv4 address"),
-        ({"network": "static", "address": "fd00::1/64"}, "'fd00::1/64' is no IPv4 address"),
-        ({"network": "static", "address": "10.0.2.15/24", "gateway": "10.0.3.1"}, "10.0.3.1 is not in 10.0.2.0/24"),
-        ({"network": "dhcp", "address": "10.0.2.15/24"}, 'is only for network="static"'),
+        ({"network": "static", "ip_address": "10.0.2.15"}, "'10.0.2.15' is no IPv4 address with the length"),
+        ({"network": "static", "ip_address": "10.0.2.300/24"}, "'10.0.2.300/24' is no IPv4 address"),
+        ({"network": "static", "ip_address": "fd00::1/64"}, "'fd00::1/64' is no IPv4 address"),
+        ({"network": "static", "ip_address": "10.0.2.15/24", "gateway": "10.0.3.1"}, "10.0.3.1 is not in 10.0.2.0/24"),
+        ({"network": "dhcp", "ip_address": "10.0.2.15/24"}, 'is only for network="static"'),
         ({"network": "dhcp", "nameservers": ["dns.example"]}, "'dns.example' is no IPv4 address"),
     ],
 )

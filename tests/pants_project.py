@@ -29,6 +29,8 @@ _INHERITED = (
     "PANTS_PYTHON_BOOTSTRAP_SEARCH_PATH",
     "PANTS_SUBPROCESS_ENVIRONMENT_ENV_VARS",
 )
+# What Pants prints when a busy machine takes longer to start its daemon.
+_SLOW_DAEMON = "exceeded timeout of 60 seconds while waiting for pantsd to start"
 DOCKER_BACKEND = "pants.backend.docker"
 PYTHON_BACKEND = "pants.backend.python"
 PLUGIN_SOURCE_ROOTS = tuple(Path(package.__path__[0]).parent for package in (pants_unikernel, unikernel))
@@ -110,6 +112,10 @@ class PantsProject:
         """The exit status, and what Pants printed."""
         process = self.start(*arguments, environment=environment)
         printed, _ = process.communicate()
+        if process.returncode != 0 and _SLOW_DAEMON in printed:
+            # It has done nothing yet, and the daemon goes on starting.
+            process = self.start(*arguments, environment=environment)
+            printed, _ = process.communicate()
         return process.returncode, printed
 
     def succeed(self, *arguments: str, environment: Mapping[str, str] | None = None) -> str:

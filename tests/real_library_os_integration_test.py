@@ -190,13 +190,13 @@ def test_unikraft_says_hello(unikraft: PantsProject) -> None:
         machine.wait_for('[q"b\\] [more] GREETING=another')
 
 
-@pytest.mark.parametrize("network", [{}, {"network": "static", "address": "10.0.7.9/24", "gateway": "10.0.7.2"}])
+@pytest.mark.parametrize("network", [{}, {"network": "static", "ip_address": "10.0.7.9/24", "gateway": "10.0.7.2"}])
 def test_unikraft_serves_http(unikraft: PantsProject, network: dict[str, str]) -> None:
     port = free_port()
     image = _package(unikraft, "unikraft", "http", ports=[f"{port}:8080"], **network)
     with _machine(unikraft, image) as machine:
         assert http_get(port, "/") == (200, "hi\n")
-        assert network.get("address", "10.0.2.15").partition("/")[0] in machine.console
+        assert network.get("ip_address", "10.0.2.15").partition("/")[0] in machine.console
 
 
 def test_unikraft_runs_python(unikraft: PantsProject) -> None:
@@ -231,7 +231,7 @@ def test_nanos_says_hello_and_how_it_ended(nanos: PantsProject) -> None:
     assert (status, "nanos has no place for arguments at boot" in console) == (1, True)
 
 
-@pytest.mark.parametrize("network", [{}, {"network": "static", "address": "10.0.7.9/24", "gateway": "10.0.7.2"}])
+@pytest.mark.parametrize("network", [{}, {"network": "static", "ip_address": "10.0.7.9/24", "gateway": "10.0.7.2"}])
 def test_nanos_serves_http(nanos: PantsProject, network: dict[str, str]) -> None:
     port = free_port()
     image = _package(nanos, "nanos", "http", ports=[f"{port}:8080"], **network)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Optional
 
 from pants.engine.addresses import Address
 from pants.engine.target import (
@@ -56,7 +57,7 @@ class DeploymentReplicasField(IntField):
     help = "How many there are of it."
 
     @classmethod
-    def compute_value(cls, raw_value: int | None, address: Address) -> int:
+    def compute_value(cls, raw_value: Optional[int], address: Address) -> int:
         value = super().compute_value(raw_value, address)
         if value is None or value < 1:
             raise InvalidFieldException(f"The `{cls.alias}` field in target {address} is not valid: {value} is not 1 or more.")

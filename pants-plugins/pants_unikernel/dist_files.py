@@ -113,7 +113,7 @@ class DistFiles:
             and self._is_untouched(artifact, written)
         )
 
-    def read(self, target: str, basis: str, paths: Iterable[str]) -> dict[str, bytes] | None:
+    def read(self, target: str, basis: str, paths: Iterable[str]) -> Optional[dict[str, bytes]]:
         """Files that are artifacts of the target's package, by path, if that has this basis and all of them are as they were written."""
         package = self._packages.get(target)
         if package is None or package["basis"] != basis:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Callable
+from typing import Any, Callable, Optional
 
 from pants.core.goals.test import TestTimeoutField
 from pants.engine.addresses import Address
@@ -73,7 +73,7 @@ class UnikernelTestExitStatusField(IntField):
     )
 
     @classmethod
-    def compute_value(cls, raw_value: int | None, address: Address) -> int | None:
+    def compute_value(cls, raw_value: Optional[int], address: Address) -> Optional[int]:
         value: int | None = super().compute_value(raw_value, address)
         if value is not None:
             _checked(cls, address, check_exit_status, value)
@@ -91,7 +91,7 @@ class UnikernelTestConsoleField(StringSequenceField):
     )
 
     @classmethod
-    def compute_value(cls, raw_value: Iterable[str] | None, address: Address) -> tuple[str, ...] | None:
+    def compute_value(cls, raw_value: Optional[Iterable[str]], address: Address) -> Optional[tuple[str, ...]]:
         value = super().compute_value(raw_value, address)
         if value is not None:
             _checked(cls, address, parse_expressions, value)
@@ -171,14 +171,14 @@ class UnikernelTestMemoryField(StringField):
     help = 'The memory that the image is booted with, such as `"96M"`. Without it, the image\'s own.'
 
     @classmethod
-    def compute_value(cls, raw_value: str | None, address: Address) -> str | None:
+    def compute_value(cls, raw_value: Optional[str], address: Address) -> Optional[str]:
         value = super().compute_value(raw_value, address)
         if value is not None:
             _checked(cls, address, parse_size, value)
         return value
 
     @property
-    def bytes(self) -> int | None:
+    def bytes(self) -> Optional[int]:
         return None if self.value is None else parse_size(self.value)
 
 

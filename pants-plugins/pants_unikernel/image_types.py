@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Optional
 
 from pants.core.goals.run import RunFieldSet, RunInSandboxBehavior
 from pants.engine.addresses import Address
@@ -15,7 +16,7 @@ from pants.util.frozendict import FrozenDict
 
 from pants_unikernel.package_types import OwnPackageFieldSet
 from pants_unikernel.target_types import (
-    UnikernelImageAddressField,
+    UnikernelImageIpAddressField,
     UnikernelImageAppField,
     UnikernelImageArgsField,
     UnikernelImageCpusField,
@@ -67,7 +68,7 @@ class UnikernelImageFieldSet(OwnPackageFieldSet, RunFieldSet):
     memory: UnikernelImageMemoryField
     cpus: UnikernelImageCpusField
     network: UnikernelImageNetworkField
-    ip_address: UnikernelImageAddressField
+    ip_address: UnikernelImageIpAddressField
     gateway: UnikernelImageGatewayField
     nameservers: UnikernelImageNameserversField
     hostname: UnikernelImageHostnameField
@@ -123,7 +124,7 @@ class BuiltImage:
     size: int
     sha256: str
     inputs: tuple[Artifact, ...]
-    debug: DebugInputs | None = None
+    debug: Optional[DebugInputs] = None
 
 
 @dataclass(frozen=True)
@@ -205,7 +206,7 @@ class ServiceRequest(ServiceRequestBase):
     """For what a service, which is packaged, asks of its operating system. `executable` names the program in an archive."""
 
     address: Address
-    executable: str | None
+    executable: Optional[str]
 
 
 @dataclass(frozen=True)
@@ -217,7 +218,7 @@ class Service:
 
     address: Address
     alias: str
-    program: Program | None
+    program: Optional[Program]
     problem: str = ""
 
 
@@ -274,7 +275,7 @@ class TestsInImage:
     """
 
     digest: Digest
-    memory: int | None
+    memory: Optional[int]
     environment: FrozenDict[str, str]
 
     # Not for pytest to collect.
@@ -286,7 +287,7 @@ class EmbeddedImageRequest:
     """For an image whose root file system goes into a kernel that is compiled for it."""
 
     field_set: UnikernelImageFieldSet
-    tests: TestsInImage | None = None
+    tests: Optional[TestsInImage] = None
 
 
 @dataclass(frozen=True)
@@ -294,7 +295,7 @@ class PackedImageRequest:
     """For an image whose root file system is packed with a library OS's kernel, or by its tool."""
 
     field_set: UnikernelImageFieldSet
-    tests: TestsInImage | None = None
+    tests: Optional[TestsInImage] = None
 
 
 @dataclass(frozen=True)

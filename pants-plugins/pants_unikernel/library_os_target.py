@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import Optional
 
 from pants.engine.addresses import Address
 from pants.engine.target import (
@@ -46,7 +47,7 @@ class LibraryOsInputsField(AddressesFieldMixin, DictStringToStringField):
     )
 
     @classmethod
-    def compute_value(cls, raw_value: dict[str, str] | None, address: Address) -> FrozenDict[str, str] | None:
+    def compute_value(cls, raw_value: Optional[dict[str, str]], address: Address) -> Optional[FrozenDict[str, str]]:
         value = super().compute_value(raw_value, address)
         for name, target in (value or {}).items():
             if not name or not target:
@@ -69,7 +70,7 @@ class LibraryOsDigestsField(DictStringToStringField):
     )
 
     @classmethod
-    def compute_value(cls, raw_value: dict[str, str] | None, address: Address) -> FrozenDict[str, str] | None:
+    def compute_value(cls, raw_value: Optional[dict[str, str]], address: Address) -> Optional[FrozenDict[str, str]]:
         value = super().compute_value(raw_value, address)
         for name, digest in (value or {}).items():
             if not _SHA256.fullmatch(digest):

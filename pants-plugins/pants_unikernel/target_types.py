@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Optional
 
 from pants.backend.docker.registries import ALL_DEFAULT_REGISTRIES
 from pants.engine.addresses import Address
@@ -109,7 +109,7 @@ class UnikernelImageDoesWithoutField(StringSequenceField):
     )
 
     @classmethod
-    def compute_value(cls, raw_value: Iterable[str] | None, address: Address) -> tuple[str, ...] | None:
+    def compute_value(cls, raw_value: Optional[Iterable[str]], address: Address) -> Optional[tuple[str, ...]]:
         value = super().compute_value(raw_value, address)
         for name in value or ():
             if name not in {item.value for item in Capability}:
@@ -139,7 +139,7 @@ class UnikernelImageEnvField(DictStringToStringField):
     )
 
     @classmethod
-    def compute_value(cls, raw_value: dict[str, str] | None, address: Address) -> FrozenDict[str, str] | None:
+    def compute_value(cls, raw_value: Optional[dict[str, str]], address: Address) -> Optional[FrozenDict[str, str]]:
         value = super().compute_value(raw_value, address)
         for name in value or ():
             if not _ENVIRONMENT_NAME.fullmatch(name):
@@ -157,7 +157,7 @@ class UnikernelImageWorkingDirectoryField(StringField):
     )
 
     @classmethod
-    def compute_value(cls, raw_value: str | None, address: Address) -> str | None:
+    def compute_value(cls, raw_value: Optional[str], address: Address) -> Optional[str]:
         value = super().compute_value(raw_value, address)
         if value is not None and not value.startswith("/"):
             raise _invalid(cls, address, f"{value!r} is no absolute path")
@@ -254,7 +254,7 @@ class UnikernelImageMemoryField(StringField):
     )
 
     @classmethod
-    def compute_value(cls, raw_value: str | None, address: Address) -> str | None:
+    def compute_value(cls, raw_value: Optional[str], address: Address) -> Optional[str]:
         value = super().compute_value(raw_value, address)
         if value is not None:
             try:
@@ -264,7 +264,7 @@ class UnikernelImageMemoryField(StringField):
         return value
 
     @property
-    def bytes(self) -> int | None:
+    def bytes(self) -> Optional[int]:
         return None if self.value is None else parse_size(self.value)
 
 
@@ -279,7 +279,7 @@ class UnikernelImageCpusField(IntField):
     )
 
     @classmethod
-    def compute_value(cls, raw_value: int | None, address: Address) -> int:
+    def compute_value(cls, raw_value: Optional[int], address: Address) -> int:
         value = super().compute_value(raw_value, address) or 0
         if not 1 <= value <= 64:
             raise _invalid(cls, address, f"{value} is not between 1 and 64")
@@ -291,7 +291,7 @@ class UnikernelImageNetworkField(StringField):
     valid_choices = NETWORK_MODES
     help = help_text(
         """
-        How the image gets its address: by `dhcp`, from the fields `address`, `gateway` and `nameservers` (`static`), or not at all
+        How the image gets its IPv4 address: by `dhcp`, from the fields `ip_address`, `gateway` and `nameservers` (`static`), or not at all
         (`none`; it has the loopback interface only).
 
         Without it: `dhcp`, or `none` for a library OS without a network.
@@ -303,8 +303,8 @@ class UnikernelImageNetworkField(StringField):
         return self.value or "dhcp"
 
 
-class UnikernelImageAddressField(StringField):
-    alias = "address"
+class UnikernelImageIpAddressField(StringField):
+    alias = "ip_address"
     help = 'The IPv4 address with the length of its prefix, for `network="static"`. Example: `"10.0.2.15/24"`.'
 
 
@@ -337,7 +337,7 @@ class UnikernelImagePortsField(StringSequenceField):
     )
 
     @classmethod
-    def compute_value(cls, raw_value: Iterable[str] | None, address: Address) -> tuple[str, ...] | None:
+    def compute_value(cls, raw_value: Optional[Iterable[str]], address: Address) -> Optional[tuple[str, ...]]:
         value = super().compute_value(raw_value, address)
         ports: dict[tuple[int, str], str] = {}
         for text in value or ():
@@ -371,7 +371,7 @@ class UnikernelImageKernelConfigField(StringSequenceField):
     )
 
     @classmethod
-    def compute_value(cls, raw_value: Iterable[str] | None, address: Address) -> tuple[str, ...] | None:
+    def compute_value(cls, raw_value: Optional[Iterable[str]], address: Address) -> Optional[tuple[str, ...]]:
         value = super().compute_value(raw_value, address)
         options: dict[str, str] = {}
         for text in value or ():
@@ -421,7 +421,7 @@ class UnikernelImageFormatsField(StringSequenceField):
     )
 
     @classmethod
-    def compute_value(cls, raw_value: Iterable[str] | None, address: Address) -> tuple[str, ...] | None:
+    def compute_value(cls, raw_value: Optional[Iterable[str]], address: Address) -> Optional[tuple[str, ...]]:
         value = super().compute_value(raw_value, address)
         if value is not None and ("elf" not in value or len(set(value)) != len(value)):
             raise _invalid(cls, address, f"it is {list(value)}; name elf, and each other format once")
@@ -527,7 +527,7 @@ class UnikernelImageTarget(Target):
         UnikernelImageMemoryField,
         UnikernelImageCpusField,
         UnikernelImageNetworkField,
-        UnikernelImageAddressField,
+        UnikernelImageIpAddressField,
         UnikernelImageGatewayField,
         UnikernelImageNameserversField,
         UnikernelImageHostnameField,
@@ -566,7 +566,8 @@ class UnikernelImageTarget(Target):
         try:
             self.network().validate()
         except ValueError as error:
-            field, _, reason = str(error).partition(": ")
+            setting, _, reason = str(error).partition(": ")
+            field = UnikernelImageIpAddressField.alias if setting == "address" else setting
             raise InvalidTargetException(
                 f"The `{field}` field in target {self.address} is not valid: {reason}.", description_of_origin=str(self.address)
             ) from error
@@ -574,7 +575,7 @@ class UnikernelImageTarget(Target):
     def network(self) -> Network:
         return network_of(
             self[UnikernelImageNetworkField],
-            self[UnikernelImageAddressField],
+            self[UnikernelImageIpAddressField],
             self[UnikernelImageGatewayField],
             self[UnikernelImageNameserversField],
             self[UnikernelImageHostnameField],
@@ -583,14 +584,14 @@ class UnikernelImageTarget(Target):
 
 def network_of(
     mode: UnikernelImageNetworkField,
-    address: UnikernelImageAddressField,
+    ip_address: UnikernelImageIpAddressField,
     gateway: UnikernelImageGatewayField,
     nameservers: UnikernelImageNameserversField,
     hostname: UnikernelImageHostnameField,
 ) -> Network:
     return Network(
         mode=mode.mode,
-        address=address.value or "",
+        address=ip_address.value or "",
         gateway=gateway.value or "",
         nameservers=tuple(nameservers.value or ()),
         hostname=hostname.value or "",

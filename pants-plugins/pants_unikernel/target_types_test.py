@@ -79,9 +79,9 @@ def test_field_that_makes_no_sense_names_field_and_target(fields: dict[str, Any]
 @pytest.mark.parametrize(
     "fields, field",
     [
-        ({"network": "static"}, "address"),
-        ({"network": "static", "address": "10.0.0.2/24", "gateway": "10.0.1.1"}, "gateway"),
-        ({"address": "10.0.0.2/24"}, "address"),
+        ({"network": "static"}, "ip_address"),
+        ({"network": "static", "ip_address": "10.0.0.2/24", "gateway": "10.0.1.1"}, "gateway"),
+        ({"ip_address": "10.0.0.2/24"}, "ip_address"),
         ({"network": "none", "gateway": "10.0.0.1"}, "gateway"),
         ({"nameservers": ["one.one.one.one"]}, "nameservers"),
         ({"hostname": "-x"}, "hostname"),

@@ -6,6 +6,7 @@ import os
 import pkgutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Optional
 
 from pants.backend.cc.subsystems.compiler import CCSubsystem
 from pants.backend.cc.target_types import CXX_SOURCE_FILE_EXTENSIONS, CCLanguage
@@ -45,7 +46,7 @@ class CompilerNotFoundError(Exception):
 class CCDriver:
     """A compiler driver for one language. Without a path, `not_found` says what was looked for and how to get it."""
 
-    path: str | None
+    path: Optional[str]
     not_found: str = ""
 
 
@@ -76,7 +77,7 @@ class CCToolchain:
     link_flags: tuple[str, ...] = ()
     env: FrozenDict[str, str] = FrozenDict()
     immutable_inputs: FrozenDict[str, Digest] = FrozenDict()
-    probe: HostProbe | None = None
+    probe: Optional[HostProbe] = None
 
     def driver(self, language: CCLanguage, *, needed_by: str) -> str:
         driver = self.cxx_driver if language is CCLanguage.CXX else self.c_driver

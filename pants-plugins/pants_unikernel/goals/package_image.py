@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Optional
 
 from pants.backend.docker.subsystems.docker_options import DockerOptions
 from pants.core.goals.package import BuiltPackage, BuiltPackageArtifact
@@ -86,7 +87,7 @@ class BuiltOciLayout(BuiltPackageArtifact):
 
     path: str = ""
     format: str = ""
-    image: Descriptor | None = None
+    image: Optional[Descriptor] = None
     signatures: str = ""
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Optional
 
 from pants.backend.docker.target_types import DockerImageSourceField
 from pants.backend.python.subsystems.pytest import PyTest
@@ -81,7 +81,7 @@ class UnikernelTestFieldSet(TestFieldSet):
     def opt_out(cls, tgt: Target) -> bool:
         return tgt.get(SkipUnikernelTestsField).value
 
-    def expectations(self, timeout: float | None) -> Expectations:
+    def expectations(self, timeout: Optional[float]) -> Expectations:
         """Without what only the image can tell."""
         return Expectations(
             name=self.address.spec,
@@ -137,7 +137,7 @@ class TestEnvironment:
 
     __test__ = False
 
-    def timeout(self, field: UnikernelTestTimeoutField) -> int | None:
+    def timeout(self, field: UnikernelTestTimeoutField) -> Optional[int]:
         """In seconds."""
         if not self.test.timeouts:
             return None

@@ -33,7 +33,7 @@ def test_fields_become_the_specification_of_an_image() -> None:
             memory="64M",
             cpus=2,
             network="static",
-            address="10.0.0.2/24",
+            ip_address="10.0.0.2/24",
             gateway="10.0.0.1",
             nameservers=["10.0.0.3"],
             ports=["8080:80"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Optional
 
 from pants.core.target_types import FileSourceField
 from pants.core.util_rules.environments import EnvironmentTarget
@@ -45,7 +45,7 @@ class LibraryOsTargets:
 
     by_name: FrozenDict[str, Target]
 
-    def named(self, name: str) -> Target | None:
+    def named(self, name: str) -> Optional[Target]:
         return self.by_name.get(name)
 
     def inputs_of(self, name: str) -> Collection[str]:
@@ -63,7 +63,7 @@ class ResolvedLibraryOs:
     description: LibraryOs
     text: str
     inputs: FrozenDict[str, InputFile]
-    version: str | None = None
+    version: Optional[str] = None
 
     @property
     def immutable_inputs(self) -> dict[str, Digest]:
@@ -127,7 +127,7 @@ class DescribedLibraryOs:
 
     description: LibraryOs
     text: str = ""
-    target: Target | None = None
+    target: Optional[Target] = None
 
     @property
     def suffix(self) -> str:

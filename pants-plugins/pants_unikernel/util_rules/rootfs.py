@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Callable
+from typing import Any, Callable, Optional
 
 from pants.backend.docker.package_types import BuiltDockerImage
 from pants.backend.python.subsystems.setup import PythonSetup
@@ -58,7 +58,7 @@ class PackagedApp:
     target: Target
     digest: Digest
     paths: tuple[str, ...]
-    constraints: InterpreterConstraints | None
+    constraints: Optional[InterpreterConstraints]
     docker_image: str = ""
 
 
@@ -202,8 +202,8 @@ class LaidOutApplication:
     """`distributions` are a PEX's as it has them, one archive in a digest, and `runtime` is the interpreter that it needs."""
 
     layer: RootfsLayer
-    runtime: PythonRuntime | None
-    distributions: Digest | None
+    runtime: Optional[PythonRuntime]
+    distributions: Optional[Digest]
 
 
 async def docker_image_layer(

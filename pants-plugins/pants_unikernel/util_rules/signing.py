@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Optional
 
 from pants.base.build_root import BuildRoot
 from pants.core.util_rules.distdir import DistDir
@@ -64,12 +64,12 @@ class ImageSigner:
     fingerprint: str
     public_key: str
     is_development: bool
-    source: Source | None
+    source: Optional[Source]
     previous: Path
     written: DistFiles = field(compare=False, repr=False)
-    signer: Signer | None = field(compare=False, repr=False)
+    signer: Optional[Signer] = field(compare=False, repr=False)
 
-    def previous_files(self, directory: str) -> Callable[[str], bytes | None]:
+    def previous_files(self, directory: str) -> Callable[[str], Optional[bytes]]:
         """Reads what an earlier run wrote to a directory of packages, by the path in it."""
 
         def read(path: str) -> bytes | None:

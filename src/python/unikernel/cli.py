@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable
@@ -30,7 +31,11 @@ Command = Callable[[argparse.Namespace], int]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit status: 0, the application's own for `run`, 1 with one line on standard error for what a user can mend."""
+    """Run a command and return its exit status: 0, the application's own for `run`, 1 with one line on standard error for a user-fixable error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # Names of files are bytes, and not all can be written in the encoding of the output.
+            stream.reconfigure(errors="backslashreplace")
     words = list(sys.argv[1:] if argv is None else argv)
     # Here, and not by argparse, which takes nothing after options for arguments of what comes before them.
     end = words.index("--") if "--" in words else len(words)
@@ -48,6 +53,35 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader has gone (as in `unikernel inspect IMAGE | head`); Python would complain again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        # A file that a user named cannot be read or written.
+        print(f"unikernel: {_describe_os_error(error)}", file=sys.stderr)
+        return 1
+    except UnicodeEncodeError as error:
+        print(f"unikernel: {error.object!r} is not UTF-8.", file=sys.stderr)
+        return 1
+
+
+def _path(text: str) -> Path:
+    """Return the path of a file that is named on the command line; an empty one would be the current directory."""
+    if not text:
+        raise argparse.ArgumentTypeError("the path is empty")
+    return Path(text)
+
+
+def _describe_os_error(error: OSError) -> str:
+    """Return one line with the path that the operating system rejected, if it is known, and the reason."""
+    reason = error.strerror or str(error)
+    return f"{reason}." if error.filename is None else f"{os.fspath(error.filename)!r}: {reason}."
+
+
+@contextmanager
+def _malformed_input(path: Path) -> Iterator[None]:
+    """Turn what reading a malformed document from `path` raises into UnikernelError."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError) as error:
+        raise UnikernelError(f"{path} is not what this command reads ({type(error).__name__}: {error}).") from error
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -86,7 +120,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_inspect(add: Callable[..., argparse.ArgumentParser]) -> None:
     parser = add("inspect", _inspect, "Print the manifest of an image.")
-    parser.add_argument("image", type=Path, metavar="IMAGE")
+    parser.add_argument("image", type=_path, metavar="IMAGE")
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
 
 
@@ -101,25 +135,25 @@ def _inspect(arguments: argparse.Namespace) -> int:
 
 def _add_files(add: Callable[..., argparse.ArgumentParser]) -> None:
     parser = add("ls", _ls, "List the files in an image.")
-    parser.add_argument("image", type=Path, metavar="IMAGE")
+    parser.add_argument("image", type=_path, metavar="IMAGE")
     parser.add_argument("path", nargs="?", default="/", metavar="PATH", help="a file, or a directory with all below it")
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
 
     parser = add("extract", _extract, "Copy a file out of an image, to standard output, or anything to a path.")
-    parser.add_argument("image", type=Path, metavar="IMAGE")
+    parser.add_argument("image", type=_path, metavar="IMAGE")
     parser.add_argument("path", metavar="PATH")
-    parser.add_argument("-o", "--output", type=Path, metavar="DESTINATION", help="a new file or directory")
+    parser.add_argument("-o", "--output", type=_path, metavar="DESTINATION", help="a new file or directory")
 
     parser = add(
         "diff", _diff, "Show what is different between two images: files, and what their manifests say. Status 1 if anything is."
     )
-    parser.add_argument("images", type=Path, nargs=2, metavar="IMAGE")
+    parser.add_argument("images", type=_path, nargs=2, metavar="IMAGE")
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
 
     parser = add("size", _size, "Show where the bytes of an image go.")
-    parser.add_argument("image", type=Path, metavar="IMAGE")
+    parser.add_argument("image", type=_path, metavar="IMAGE")
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
-    parser.add_argument("--html", type=Path, metavar="FILE", help="write a treemap, too: one file that needs nothing else")
+    parser.add_argument("--html", type=_path, metavar="FILE", help="write a treemap, too: one file that needs nothing else")
 
 
 def _size(arguments: argparse.Namespace) -> int:
@@ -177,16 +211,16 @@ def _diff(arguments: argparse.Namespace) -> int:
 
 def _add_verify(add: Callable[..., argparse.ArgumentParser]) -> None:
     parser = add("verify", _verify, "Verify the signatures of images and of what is beside them.")
-    parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE")
+    parser.add_argument("images", type=_path, nargs="+", metavar="IMAGE")
     parser.add_argument("--json", action="store_true", help="print a line of JSON for each image instead of text")
     _add_trust(parser, required=True)
 
 
 def _add_trust(parser: argparse._ActionsContainer, *, required: bool) -> None:
     parser.add_argument(
-        "--key", type=Path, action="append", required=required, metavar="PUB", help="a public key to trust (repeatable)"
+        "--key", type=_path, action="append", required=required, metavar="PUB", help="a public key to trust (repeatable)"
     )
-    parser.add_argument("--policy", type=Path, metavar="FILE", help="what else is demanded: see docs/signing.md")
+    parser.add_argument("--policy", type=_path, metavar="FILE", help="what else is demanded: see docs/signing.md")
     parser.add_argument("--allow-development-keys", action="store_true", help="accept a key that nobody configured")
 
 
@@ -214,7 +248,7 @@ def _verifications(images: Sequence[Path], arguments: argparse.Namespace) -> Ite
 
 def _add_run(add: Callable[..., argparse.ArgumentParser]) -> None:
     parser = add("run", _run, "Boot an image under QEMU, with its declared memory, CPUs and ports.")
-    parser.add_argument("image", type=Path, metavar="IMAGE")
+    parser.add_argument("image", type=_path, metavar="IMAGE")
     parser.add_argument("-m", "--memory", help="memory, such as 256M; the image's own by default")
     parser.add_argument("--cpus", type=int, help="the number of CPUs; the image's own by default")
     parser.add_argument(
@@ -231,7 +265,7 @@ def _add_run(add: Callable[..., argparse.ArgumentParser]) -> None:
     )
     parser.add_argument(
         "--debug-file",
-        type=Path,
+        type=_path,
         metavar="FILE",
         help="with symbols, for --debug and crash reports; by default IMAGE.debug, if it is there",
     )
@@ -301,10 +335,10 @@ def _variable(text: str) -> tuple[str, str]:
 
 def _add_test(add: Callable[..., argparse.ArgumentParser]) -> None:
     parser = add("test", _test, "Boot an image and hold what it does against what is expected of it: see docs/testing.md.")
-    parser.add_argument("image", type=Path, metavar="IMAGE")
-    parser.add_argument("--expect", type=Path, required=True, metavar="FILE", help="what is expected, in JSON")
-    parser.add_argument("--report", type=Path, metavar="FILE", help="write the results there, as JUnit XML")
-    parser.add_argument("--console", type=Path, metavar="FILE", help="write the console there")
+    parser.add_argument("image", type=_path, metavar="IMAGE")
+    parser.add_argument("--expect", type=_path, required=True, metavar="FILE", help="what is expected, in JSON")
+    parser.add_argument("--report", type=_path, metavar="FILE", help="write the results there, as JUnit XML")
+    parser.add_argument("--console", type=_path, metavar="FILE", help="write the console there")
     parser.add_argument(
         "--lines",
         type=int,
@@ -347,9 +381,9 @@ def _add_hypervisor_config(add: Callable[..., argparse.ArgumentParser]) -> None:
     from unikernel.hypervisors import HYPERVISORS
 
     parser = add("hypervisor-config", _hypervisor_config, "Write what boots an image under a hypervisor: see docs/hypervisors.md.")
-    parser.add_argument("image", type=Path, metavar="IMAGE")
+    parser.add_argument("image", type=_path, metavar="IMAGE")
     parser.add_argument("--for", dest="hypervisor", choices=sorted(HYPERVISORS), required=True, help="the hypervisor, or its tool")
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="by default beside the image, with its name")
+    parser.add_argument("-o", "--output", type=_path, metavar="FILE", help="by default beside the image, with its name")
     parser.add_argument("--name", default="", help="of the machine; by default that of the image's target")
     parser.add_argument("--image-path", default="", metavar="PATH", help="where the image is on the machine that boots it")
     parser.add_argument(
@@ -374,27 +408,27 @@ def _hypervisor_config(arguments: argparse.Namespace) -> int:
 
 def _add_rootfs_steps(add: Callable[..., argparse.ArgumentParser]) -> None:
     parser = add("describe-python", _describe_python, "Describe an installed Python interpreter, by digest.")
-    parser.add_argument("--interpreter", type=Path, required=True)
-    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--interpreter", type=_path, required=True)
+    parser.add_argument("--output", type=_path, required=True)
 
     parser = add("capture-python", _capture_python, "Copy a described Python interpreter into a directory.")
-    parser.add_argument("--description", type=Path, required=True)
-    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--description", type=_path, required=True)
+    parser.add_argument("--output", type=_path, required=True)
 
     parser = add("python-layer", _python_layer, "Make the layer of a captured Python interpreter.")
-    parser.add_argument("--runtime", type=Path, required=True)
+    parser.add_argument("--runtime", type=_path, required=True)
     parser.add_argument("--strip", required=True)
-    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--output", type=_path, required=True)
 
     parser = add("application-layer", _application_layer, "Make the layer of a packaged application.")
-    parser.add_argument("--root", type=Path, required=True, help="the directory that the artifacts are in")
+    parser.add_argument("--root", type=_path, required=True, help="the directory that the artifacts are in")
     parser.add_argument("--artifact", action="append", required=True)
     parser.add_argument("--executable")
-    parser.add_argument("--runtime", type=Path)
+    parser.add_argument("--runtime", type=_path)
     parser.add_argument("--machine", default="x86_64")
     parser.add_argument("--strip", help="strip the program's symbols with this program")
-    parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--distributions", type=Path, required=True, help="where to write the raw distributions of a PEX")
+    parser.add_argument("--output", type=_path, required=True)
+    parser.add_argument("--distributions", type=_path, required=True, help="where to write the raw distributions of a PEX")
 
     parser = add("docker-image-layer", _docker_image_layer, "Make the layer of a Docker image that an engine has.")
     parser.add_argument("--docker", required=True, help="the program, which finds the engine by the environment")
@@ -402,44 +436,44 @@ def _add_rootfs_steps(add: Callable[..., argparse.ArgumentParser]) -> None:
     parser.add_argument("--name", default="", help="what errors call the image; its id by default")
     parser.add_argument("--machine", default="x86_64")
     parser.add_argument("--executable", help="what starts instead of the image's ENTRYPOINT and CMD")
-    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--output", type=_path, required=True)
 
     parser = add("distributions-layer", _distributions_layer, "Make the layer of an application's distributions.")
-    parser.add_argument("--distributions", type=Path, required=True)
-    parser.add_argument("--runtime", type=Path, required=True)
-    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--distributions", type=_path, required=True)
+    parser.add_argument("--runtime", type=_path, required=True)
+    parser.add_argument("--output", type=_path, required=True)
 
     parser = add("python-tests-layer", _python_tests_layer, "Make the layer that has pytest start instead of a Python application.")
     parser.add_argument(
-        "--sources", type=Path, required=True, help="the tests, and what they import, below the application's directory"
+        "--sources", type=_path, required=True, help="the tests, and what they import, below the application's directory"
     )
     parser.add_argument(
-        "--pex", type=Path, action="append", required=True, help="brings distributions; the first that has one counts"
+        "--pex", type=_path, action="append", required=True, help="brings distributions; the first that has one counts"
     )
-    parser.add_argument("--settings", type=Path, required=True, help="what pytest starts with, in JSON")
-    parser.add_argument("--runtime", type=Path, required=True)
+    parser.add_argument("--settings", type=_path, required=True, help="what pytest starts with, in JSON")
+    parser.add_argument("--runtime", type=_path, required=True)
     parser.add_argument("--without", action="append", default=[], metavar="WHEEL", help="which the application has (repeatable)")
-    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--output", type=_path, required=True)
 
     parser = add("files-layer", _files_layer, "Make the layer of the extra files of an image.")
-    parser.add_argument("--files", type=Path, required=True)
-    parser.add_argument("--root", type=Path, required=True)
+    parser.add_argument("--files", type=_path, required=True)
+    parser.add_argument("--root", type=_path, required=True)
     parser.add_argument("--machine", default="x86_64")
-    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--output", type=_path, required=True)
 
     parser = add("describe-libraries", _describe_libraries, "Find shared libraries on this machine, by digest.")
-    parser.add_argument("--needs", type=Path, required=True)
-    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--needs", type=_path, required=True)
+    parser.add_argument("--output", type=_path, required=True)
 
     parser = add("describe-compiler", _describe_compiler, "Describe what a library OS's compiler links with, by digest.")
     parser.add_argument("--compiler", required=True)
     parser.add_argument("--version-command", action="append", default=[], metavar="WORD")
     parser.add_argument("--flag", action="append", default=[])
-    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--output", type=_path, required=True)
 
     parser = add("libraries-layer", _libraries_layer, "Make the layer of described shared libraries.")
-    parser.add_argument("--description", type=Path, required=True)
-    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--description", type=_path, required=True)
+    parser.add_argument("--output", type=_path, required=True)
 
 
 def _describe_python(arguments: argparse.Namespace) -> int:
@@ -452,7 +486,9 @@ def _describe_python(arguments: argparse.Namespace) -> int:
 def _capture_python(arguments: argparse.Namespace) -> int:
     from unikernel.host.python import PythonDescription, capture_python
 
-    capture_python(PythonDescription.from_json(arguments.description.read_text()), arguments.output)
+    with _malformed_input(arguments.description):
+        description = PythonDescription.from_json(arguments.description.read_text())
+    capture_python(description, arguments.output)
     return 0
 
 
@@ -536,11 +572,13 @@ def _python_tests_layer(arguments: argparse.Namespace) -> int:
     from unikernel.rootfs.python_runtime import PythonRuntime
     from unikernel.rootfs.python_tests import PytestSettings, build_python_tests_layer
 
+    with _malformed_input(arguments.settings):
+        settings = PytestSettings.read(arguments.settings)
     with scratch_directory() as scratch:
         layer, index = build_python_tests_layer(
             arguments.sources,
             arguments.pex,
-            PytestSettings.read(arguments.settings),
+            settings,
             PythonRuntime.load(arguments.runtime),
             arguments.without,
             Path(scratch),
@@ -552,7 +590,9 @@ def _python_tests_layer(arguments: argparse.Namespace) -> int:
 def _files_layer(arguments: argparse.Namespace) -> int:
     from unikernel.rootfs.files import build_files_layer, read_placed_files
 
-    layer, index = build_files_layer(arguments.root, read_placed_files(arguments.files), arguments.machine)
+    with _malformed_input(arguments.files):
+        files = read_placed_files(arguments.files)
+    layer, index = build_files_layer(arguments.root, files, arguments.machine)
     layer.write(arguments.output, index)
     return 0
 
@@ -560,10 +600,10 @@ def _files_layer(arguments: argparse.Namespace) -> int:
 def _describe_libraries(arguments: argparse.Namespace) -> int:
     from unikernel.host.libraries import describe_libraries
 
-    needs = json.loads(arguments.needs.read_text())
-    description = describe_libraries(
-        needs["needs"], needs["loaders"], needs["provides"], needs["machine"], searched=needs.get("searched")
-    )
+    with _malformed_input(arguments.needs):
+        needs = json.loads(arguments.needs.read_text())
+        searched = (needs["needs"], needs["loaders"], needs["provides"], needs["machine"])
+    description = describe_libraries(*searched, searched=needs.get("searched"))
     arguments.output.write_text(description.to_json())
     return 0
 
@@ -582,7 +622,9 @@ def _describe_compiler(arguments: argparse.Namespace) -> int:
 def _libraries_layer(arguments: argparse.Namespace) -> int:
     from unikernel.host.libraries import LibrariesDescription, capture_libraries
 
-    layer, index = capture_libraries(LibrariesDescription.from_json(arguments.description.read_text()))
+    with _malformed_input(arguments.description):
+        description = LibrariesDescription.from_json(arguments.description.read_text())
+    layer, index = capture_libraries(description)
     layer.write(arguments.output, index)
     return 0
 
@@ -592,13 +634,13 @@ def _libraries_layer(arguments: argparse.Namespace) -> int:
 
 def _add_link(add: Callable[..., argparse.ArgumentParser]) -> None:
     parser = add("link", _link, "Link a kit and the layers of a root file system into a bootable image.")
-    parser.add_argument("--spec", type=Path, required=True, help="what the image is to be, in JSON")
-    parser.add_argument("--kit", type=Path, required=True)
-    parser.add_argument("--init", type=Path, required=True)
-    parser.add_argument("--layer", type=Path, action="append", default=[])
+    parser.add_argument("--spec", type=_path, required=True, help="what the image is to be, in JSON")
+    parser.add_argument("--kit", type=_path, required=True)
+    parser.add_argument("--init", type=_path, required=True)
+    parser.add_argument("--layer", type=_path, action="append", default=[])
     parser.add_argument("--assembler", default="as")
     parser.add_argument("--linker", default="ld")
-    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--output", type=_path, required=True)
     parser.add_argument("--quiet", action="store_true", help="do not print the image's path, size and SHA-256")
 
 
@@ -628,15 +670,15 @@ def _link(arguments: argparse.Namespace) -> int:
 
 def _add_stamp(add: Callable[..., argparse.ArgumentParser]) -> None:
     parser = add("stamp", _stamp, "Put the manifest into an image that a library OS's own linker made.")
-    parser.add_argument("--spec", type=Path, required=True, help="what the image is to be, in JSON")
-    parser.add_argument("--program", type=Path, required=True)
+    parser.add_argument("--spec", type=_path, required=True, help="what the image is to be, in JSON")
+    parser.add_argument("--program", type=_path, required=True)
     parser.add_argument("--version", required=True, help="of the library OS")
-    parser.add_argument("--description", type=Path, help="the library OS's; one of those that come along by default")
+    parser.add_argument("--description", type=_path, help="the library OS's; one of those that come along by default")
     parser.add_argument(
         "--input", action="append", default=[], metavar="NAME=SHA256", help="something else that went in (repeatable)"
     )
     parser.add_argument("--objcopy", required=True)
-    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--output", type=_path, required=True)
 
 
 def _stamp(arguments: argparse.Namespace) -> int:
@@ -667,15 +709,15 @@ def _add_pack(add: Callable[..., argparse.ArgumentParser]) -> None:
     _add_library_os(parser)
 
     parser = add("pack", _pack, "Pack the layers of a root file system with a library OS's kernel or by its tool.")
-    parser.add_argument("--spec", type=Path, required=True, help="what the image is to be, in JSON")
+    parser.add_argument("--spec", type=_path, required=True, help="what the image is to be, in JSON")
     _add_library_os(parser)
     parser.add_argument("--version", required=True, help="of the library OS")
-    parser.add_argument("--layer", type=Path, action="append", default=[])
-    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--layer", type=_path, action="append", default=[])
+    parser.add_argument("--output", type=_path, required=True)
 
 
 def _add_library_os(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--description", type=Path, help="the library OS's; one of those that come along by default")
+    parser.add_argument("--description", type=_path, help="the library OS's; one of those that come along by default")
     parser.add_argument(
         "--input", action="append", default=[], metavar="NAME=FILE", help="the library OS's kernel or one of its tools (repeatable)"
     )
@@ -685,7 +727,10 @@ def _described(name: str, file: Path | None) -> tuple[LibraryOs, str]:
     """The library OS, and its description's text, if it does not come along with the toolkit."""
     from unikernel.library_os import described_library_os
 
-    description = file.read_text() if file else ""
+    if file is None:
+        return described_library_os(name, "", ""), ""
+    with _malformed_input(file):
+        description = file.read_text(encoding="utf-8")
     return described_library_os(name, description, str(file)), description
 
 
@@ -721,17 +766,17 @@ def _pack(arguments: argparse.Namespace) -> int:
 
 def _add_debug_file(add: Callable[..., argparse.ArgumentParser]) -> None:
     parser = add("debug-file", _debug_file, "Write what debuggers need of an image, which has no symbols itself.")
-    parser.add_argument("--image", type=Path, required=True)
+    parser.add_argument("--image", type=_path, required=True)
     made_of = parser.add_mutually_exclusive_group(required=True)
-    made_of.add_argument("--kit", type=Path, help="what the image is linked with")
-    made_of.add_argument("--symbols", type=Path, metavar="ELF", help="what the image is made of, before it was stripped")
+    made_of.add_argument("--kit", type=_path, help="what the image is linked with")
+    made_of.add_argument("--symbols", type=_path, metavar="ELF", help="what the image is made of, before it was stripped")
     parser.add_argument("--assembler", default="as")
     parser.add_argument("--linker", default="ld")
-    parser.add_argument("--layer", type=Path, action="append", default=[])
-    parser.add_argument("--root", type=Path, help="the directory that the application's artifacts are in")
+    parser.add_argument("--layer", type=_path, action="append", default=[])
+    parser.add_argument("--root", type=_path, help="the directory that the application's artifacts are in")
     parser.add_argument("--artifact", action="append", default=[])
-    parser.add_argument("--runtime", type=Path)
-    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--runtime", type=_path)
+    parser.add_argument("--output", type=_path, required=True)
 
 
 def _debug_file(arguments: argparse.Namespace) -> int:
@@ -759,11 +804,11 @@ def _debug_file(arguments: argparse.Namespace) -> int:
 
 def _add_container(add: Callable[..., argparse.ArgumentParser]) -> None:
     parser = add("container", _container, "Make a container image of the layers of a root file system, without a daemon.")
-    parser.add_argument("--spec", type=Path, required=True, help="what the unikernel image is to be, in JSON")
-    parser.add_argument("--settings", type=Path, required=True, help="what only the container image is to be, in JSON")
-    parser.add_argument("--layer", type=Path, action="append", default=[])
-    parser.add_argument("--layout", type=Path, required=True, help="the directory to write as an OCI layout")
-    parser.add_argument("--archive", type=Path, required=True, help="the file to write for docker load")
+    parser.add_argument("--spec", type=_path, required=True, help="what the unikernel image is to be, in JSON")
+    parser.add_argument("--settings", type=_path, required=True, help="what only the container image is to be, in JSON")
+    parser.add_argument("--layer", type=_path, action="append", default=[])
+    parser.add_argument("--layout", type=_path, required=True, help="the directory to write as an OCI layout")
+    parser.add_argument("--archive", type=_path, required=True, help="the file to write for docker load")
 
 
 def _container(arguments: argparse.Namespace) -> int:
@@ -788,10 +833,10 @@ def _container(arguments: argparse.Namespace) -> int:
 
 def _add_package(add: Callable[..., argparse.ArgumentParser]) -> None:
     parser = add("oci-package", _package, "Make an OCI package of an image, for container runtimes that boot unikernels.")
-    parser.add_argument("--image", type=Path, required=True)
-    parser.add_argument("--settings", type=Path, required=True, help="what the package is to say beside the image, in JSON")
-    parser.add_argument("--layout", type=Path, required=True, help="the directory to write as an OCI layout")
-    parser.add_argument("--kraftkit", type=Path, help="the directory to write as an OCI layout for KraftKit, for what that knows")
+    parser.add_argument("--image", type=_path, required=True)
+    parser.add_argument("--settings", type=_path, required=True, help="what the package is to say beside the image, in JSON")
+    parser.add_argument("--layout", type=_path, required=True, help="the directory to write as an OCI layout")
+    parser.add_argument("--kraftkit", type=_path, help="the directory to write as an OCI layout for KraftKit, for what that knows")
 
 
 def _package(arguments: argparse.Namespace) -> int:
@@ -812,8 +857,8 @@ def _package(arguments: argparse.Namespace) -> int:
 
 def _add_deploy_manifests(add: Callable[..., argparse.ArgumentParser]) -> None:
     parser = add("deploy-manifests", _deploy_manifests, "Write what runs a service in a cluster, as a container or as a unikernel.")
-    parser.add_argument("--workload", type=Path, required=True, help="what the service is to be in a cluster, in JSON")
-    parser.add_argument("--output", type=Path, required=True, metavar="DIRECTORY")
+    parser.add_argument("--workload", type=_path, required=True, help="what the service is to be in a cluster, in JSON")
+    parser.add_argument("--output", type=_path, required=True, metavar="DIRECTORY")
 
 
 def _deploy_manifests(arguments: argparse.Namespace) -> int:
@@ -829,9 +874,9 @@ def _deploy_manifests(arguments: argparse.Namespace) -> int:
 
 def _add_publish(add: Callable[..., argparse.ArgumentParser]) -> None:
     parser = add("publish", _publish, "Push a packaged OCI layout, with its signatures, to registries: see docs/publish.md.")
-    parser.add_argument("--layout", type=Path, required=True, help="the directory that was packaged")
+    parser.add_argument("--layout", type=_path, required=True, help="the directory that was packaged")
     parser.add_argument(
-        "--signatures", type=Path, metavar="LAYOUT", help="where what is signed of it is, if not in the layout itself"
+        "--signatures", type=_path, metavar="LAYOUT", help="where what is signed of it is, if not in the layout itself"
     )
     parser.add_argument(
         "--to", action="append", required=True, metavar="HOST[:PORT]/REPOSITORY", help="where to push it (repeatable)"
@@ -840,7 +885,7 @@ def _add_publish(add: Callable[..., argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--skopeo", default="skopeo", metavar="PATH", help="the program that sends images; the one on PATH by default"
     )
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write what was published, in JSON")
+    parser.add_argument("--output", type=_path, metavar="FILE", help="write what was published, in JSON")
 
 
 def _publish(arguments: argparse.Namespace) -> int:

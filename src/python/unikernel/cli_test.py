@@ -159,3 +159,76 @@ def test_libraries_are_described_and_captured(tmp_path: Path) -> None:
     assert _unikernel("describe-libraries", "--needs", "needs.json", "--output", "d.json", cwd=tmp_path).returncode == 0
     assert _unikernel("libraries-layer", "--description", "d.json", "--output", "l.cpio", cwd=tmp_path).returncode == 0
     assert "libc.so.6" in json.loads((tmp_path / "l.json").read_text())["provides"]
+
+
+_NOT_UTF_8 = os.fsdecode(b"image\xff")
+_PEOPLE_S_COMMANDS = {
+    "inspect": ["inspect", "{}"],
+    "inspect --json": ["inspect", "--json", "{}"],
+    "ls": ["ls", "{}"],
+    "extract": ["extract", "{}", "/app"],
+    "extract to": ["extract", "image.elf", "/", "-o", "{}"],
+    "diff": ["diff", "{}", "{}"],
+    "size": ["size", "{}"],
+    "size --html": ["size", "image.elf", "--html", "{}"],
+    "verify": ["verify", "{}", "--key", "key.pub"],
+    "verify --key": ["verify", "image.elf", "--key", "{}"],
+    "verify --policy": ["verify", "image.elf", "--key", "key.pub", "--policy", "{}"],
+    "run": ["run", "{}"],
+    "run --key": ["run", "image.elf", "--key", "{}"],
+    "run --vmm": ["run", "image.elf", "--vmm", "{}"],
+    "run --debug-file": ["run", "image.elf", "--debug-file", "{}"],
+    "test": ["test", "{}", "--expect", "text"],
+    "test --expect": ["test", "image.elf", "--expect", "{}"],
+    "hypervisor-config": ["hypervisor-config", "{}", "--for", "libvirt"],
+    "publish": ["publish", "--layout", "{}", "--to", "127.0.0.1:1/a", "--tag", "1"],
+    "publish --output": ["publish", "--layout", "directory", "--to", "127.0.0.1:1/a", "--tag", "1", "--output", "{}"],
+    "files-layer": ["files-layer", "--files", "{}", "--root", "directory", "--output", "layer"],
+    "capture-python": ["capture-python", "--description", "{}", "--output", "layer"],
+    "libraries-layer": ["libraries-layer", "--description", "{}", "--output", "layer"],
+    "describe-libraries": ["describe-libraries", "--needs", "{}", "--output", "layer"],
+    "check-library-os": ["check-library-os", "mine", "--description", "{}"],
+    "describe-kernel-source": ["describe-kernel-source", "--cache", "cache/{}", _NOT_UTF_8],
+}
+
+
+@pytest.fixture()
+def bad_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    image = image_with_note(tmp_path / "image.elf", image_manifest.encode(Manifest(name="a")))
+    (tmp_path / _NOT_UTF_8).write_bytes(image.read_bytes())
+    (tmp_path / "key.pub").write_text(make_key(tmp_path).public.pem)
+    (tmp_path / "directory").mkdir()
+    (tmp_path / "text").write_text("text")
+    (tmp_path / "list.json").write_text("[1]")
+    (tmp_path / "control.yaml").write_bytes(b"a: \x01\n")
+    (tmp_path / "binary").write_bytes(bytes(range(256)))
+
+
+@pytest.mark.usefixtures("bad_files")
+@pytest.mark.parametrize(
+    "path", ["missing", "directory", "text", "text/below", "list.json", "control.yaml", "binary", _NOT_UTF_8, "x" * 4096]
+)
+@pytest.mark.parametrize("command", _PEOPLE_S_COMMANDS.values(), ids=_PEOPLE_S_COMMANDS)
+def test_path_that_a_command_cannot_use_is_one_line(command: list[str], path: str, capsys: pytest.CaptureFixture[str]) -> None:
+    status = cli.main([word.format(path) for word in command])
+    printed = capsys.readouterr()
+    if status == 0:
+        assert printed.err == ""
+    elif printed.out == "":
+        assert printed.err.startswith("unikernel: ") and printed.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("words", [[], ["nothing"], ["inspect"], ["inspect", ""], ["run", "--cpus", "x", "image.elf"], ["inspect", "a", "--", "b"]])
+def test_words_that_are_no_command_are_shown_the_usage(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(words)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith("usage: unikernel")
+
+
+@pytest.mark.usefixtures("bad_files")
+def test_name_that_is_not_utf_8_is_printed_as_it_can_be() -> None:
+    printed = _unikernel("inspect", _NOT_UTF_8)
+    assert (printed.returncode, printed.stderr) == (0, "")
+    assert "image\\udcff" in printed.stdout

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 from unikernel.errors import UnikernelError
 from unikernel.image.spec import Port, parse_size
@@ -34,11 +34,11 @@ class HttpProbe:
 
     method: str = "GET"
     path: str = "/"
-    port: int | None = None
+    port: Optional[int] = None
     send: str = ""
     send_headers: tuple[tuple[str, str], ...] = ()
     status: int = 200
-    body: str | None = None
+    body: Optional[str] = None
     headers: tuple[tuple[str, str], ...] = ()
 
     @property
@@ -78,9 +78,9 @@ class HttpProbe:
 class TcpProbe:
     """A connection; `receive` is an expression for what comes back after `send`. Without it, that the image takes the connection is all."""
 
-    port: int | None = None
+    port: Optional[int] = None
     send: str = ""
-    receive: str | None = None
+    receive: Optional[str] = None
 
     @property
     def title(self) -> str:
@@ -107,14 +107,14 @@ class Expectations:
     """
 
     name: str = ""
-    exit_status: int | None = None
+    exit_status: Optional[int] = None
     console: tuple[str, ...] = ()
     console_not: tuple[str, ...] = ()
     http: tuple[HttpProbe, ...] = ()
     tcp: tuple[TcpProbe, ...] = ()
     python_tests: bool = False
-    timeout: float | None = DEFAULT_TIMEOUT
-    memory: str | None = None
+    timeout: Optional[float] = DEFAULT_TIMEOUT
+    memory: Optional[str] = None
     args: tuple[str, ...] = ()
     env: tuple[tuple[str, str], ...] = ()
 
@@ -165,7 +165,7 @@ class Expectations:
             document["env"] = dict(document["env"])
         return json.dumps(document, indent=1, sort_keys=True) + "\n"
 
-    def for_image(self, library_os: LibraryOs, ports: Sequence[Port] | None, *, has_network: bool = True) -> Expectations:
+    def for_image(self, library_os: LibraryOs, ports: Optional[Sequence[Port]], *, has_network: bool = True) -> Expectations:
         """As they are for an image of this library OS that listens on these ports: what they leave open is filled in. `ports` None means
         that nobody knows them yet.
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Optional, Union
 
 # Fields of an image that only some library OSes can do something with: those that one `honours`.
 CONFIGURABLE = (
-    "address",
     "cpus",
     "executable",
     "files",
     "gateway",
     "hostname",
+    "ip_address",
     "kernel_config",
     "kernel_parameters",
     "nameservers",
@@ -123,7 +124,7 @@ class Link:
     objcopy: str
     compile_flags: tuple[str, ...]
     link_flags: tuple[str, ...]
-    generate: Generate | None = None
+    generate: Optional[Generate] = None
     version: tuple[str, ...] = ()
 
 
@@ -261,7 +262,7 @@ class Debug:
     """`parameters` are further ones of the kernel's command line for an image that is debugged."""
 
     parameters: str = ""
-    program_start: ProgramStart | None = None
+    program_start: Optional[ProgramStart] = None
 
 
 @dataclass(frozen=True)
@@ -297,18 +298,18 @@ class LibraryOs:
     inputs: Mapping[str, Input]
     takes: tuple[AppKind, ...]
     honours: tuple[str, ...]
-    build: Embed | Pack | Link
+    build: Union[Embed, Pack, Link]
     command_line: CommandLine
     minimum_memory: int
     rootfs_copies: int
     machines: Mapping[str, Machine]
     elsewhere: str
-    kvm_probe: KvmProbe | None
+    kvm_probe: Optional[KvmProbe]
     exit: Exit
     limits: Limits
     terminal: bool = False
     streams: Mapping[str, str] = field(default_factory=dict)
-    urunc: Urunc | None = None
-    kraftkit: KraftKit | None = None
+    urunc: Optional[Urunc] = None
+    kraftkit: Optional[KraftKit] = None
     debug: Debug = Debug()
     hypervisors: Mapping[str, HypervisorSupport] = field(default_factory=dict)

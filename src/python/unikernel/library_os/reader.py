@@ -202,6 +202,9 @@ def read_library_os(content: str, label: str) -> LibraryOs:
     try:
         # A line is not JSON: flow style and duplicate keys are errors of strictyaml's own.
         document: dict[str, Any] = load(content, _SCHEMA, label=label).data
+    except AttributeError as error:
+        # strictyaml expects a mark of each of its parser's errors; the one about such a character has none.
+        raise UnikernelError(f"{label}: it has a character that YAML does not allow.") from error
     except YAMLError as error:
         raise UnikernelError(f"{label}{_line(error)}: {_problem(error)}.") from error
     return _library_os(document, label)

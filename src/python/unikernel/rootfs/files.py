@@ -7,6 +7,7 @@ import posixpath
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Optional
 
 from unikernel.errors import UnikernelError
 from unikernel.rootfs.elf_scan import note_tls, scan_elf_files
@@ -19,7 +20,7 @@ class PlacedFile:
 
     source: str
     destination: str
-    mode: str | None = None
+    mode: Optional[str] = None
 
 
 def to_json(files: Sequence[PlacedFile]) -> str:

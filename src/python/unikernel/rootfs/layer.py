@@ -10,7 +10,7 @@ import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Optional
 
 from unikernel.blocks import HashingReader, HashingWriter, OwnPart
 from unikernel.errors import UnikernelError
@@ -41,10 +41,10 @@ class IndexEntry:
     path: str
     mode: int
     size: int = 0
-    sha256: str | None = None
-    target: str | None = None
-    device: tuple[int, int] | None = None
-    owner: tuple[int, int] | None = None
+    sha256: Optional[str] = None
+    target: Optional[str] = None
+    device: Optional[tuple[int, int]] = None
+    owner: Optional[tuple[int, int]] = None
 
 
 @dataclass
@@ -102,11 +102,11 @@ class _Entry:
     """A regular file's content is `content`, or that of `source`, or the `part` of it: where that starts, and its size."""
 
     mode: int
-    source: Path | None = None
-    content: bytes | None = None
+    source: Optional[Path] = None
+    content: Optional[bytes] = None
     device: tuple[int, int] = (0, 0)
     owner: tuple[int, int] = ROOT
-    part: tuple[int, int] | None = None
+    part: Optional[tuple[int, int]] = None
 
     def size(self) -> int:
         if self.content is not None:
@@ -197,7 +197,7 @@ class Layer:
             self._add(parent, _Entry(stat.S_IFDIR | _PARENT_MODES.get(parent, 0o755)))
         self._entries[clean] = entry
 
-    def add_file(self, path: str, source: Path, mode: int | None = None) -> None:
+    def add_file(self, path: str, source: Path, mode: Optional[int] = None) -> None:
         """A regular file with the content of `source`; its mode is 0755 if the source is executable and 0644 if not, by default."""
         if mode is None:
             mode = 0o755 if os.access(source, os.X_OK) else 0o644
@@ -256,7 +256,7 @@ class Layer:
     def regular_files(self) -> list[str]:
         return [path for path in sorted(self._entries) if stat.S_ISREG(self._entries[path].mode)]
 
-    def symlink_target(self, path: str) -> str | None:
+    def symlink_target(self, path: str) -> Optional[str]:
         entry = self._entries.get(normalise(path))
         if entry is None or not stat.S_ISLNK(entry.mode):
             return None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Optional
 
 from unikernel.signing.documents import member
 
@@ -43,7 +43,7 @@ class Build:
     target: str
     fields: Mapping[str, Any]
     inputs: Sequence[Artifact]
-    source: Source | None
+    source: Optional[Source]
     versions: Mapping[str, str]
     development_key: bool
     byproducts: Sequence[Artifact] = field(default=())
