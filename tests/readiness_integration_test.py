@@ -54,7 +54,7 @@ def _rows(printed: str) -> dict[str, str]:
     """The lines of the table, by service."""
     lines = printed.splitlines()
     start = next(number for number, line in enumerate(lines) if line.startswith("service "))
-    rows = [line.split(maxsplit=1) for line in lines[start + 1 :] if re.match(r"\S+:\S+ ", line)]
+    rows = [line.split(maxsplit=1) for line in lines[start + 1 :] if re.match(r"[^\s:]+:[^\s:]+ ", line)]
     return {row[0]: row[1] for row in rows}
 
 
@@ -77,7 +77,7 @@ def test_details_of_one_service_by_its_image_and_a_document_of_all(project: Pant
     printed = project.succeed("unikernel-readiness", "--json", "python:old", "c:broken")
     old, broken = sorted(json.loads(printed[printed.index("{\n") :])["services"], key=lambda service: service["type"], reverse=True)
     assert old["library_oses"]["nanos"] == {"readiness": "ready", "reasons": [], "notes": []}
-    assert broken["problem"].startswith("c:broken: 1 source of c:broken can't be compiled.") and "\n" not in broken["problem"]
+    assert broken["problem"].startswith("1 source of c:broken can't be compiled.") and "\n" not in broken["problem"]
 
 
 def test_each_bad_argument_is_a_line(project: PantsProject) -> None:
@@ -94,12 +94,12 @@ def test_each_bad_argument_is_a_line(project: PantsProject) -> None:
         r"python:sources: a `python_source` is not packaged as a service\. .*",
     ):
         assert len(re.findall(f"^{line}$", printed, re.MULTILINE)) == 1, (line, printed)
-    for arguments, expected in (
-        ([], "unikernel-readiness: name services, such as `unikernel-readiness ::`"),
-        (["empty::"], "none of the targets is packaged as a service"),
-        (["--library-os=['nano']", "::"], "Did you mean 'nanos'?"),
+    for words, expected in (
+        ((), "unikernel-readiness: name services, such as `unikernel-readiness ::`"),
+        (("empty::",), "none of the targets is packaged as a service"),
+        (("--library-os=['nano']", "::"), "Did you mean 'nanos'?"),
     ):
-        status, printed = project.run("unikernel-readiness", *arguments)
+        status, printed = project.run("unikernel-readiness", *words)
         assert status == 1 and expected in printed and "raceback" not in printed, printed
     status, printed = project.run("unikernel-verify")
     assert status == 1 and "unikernel-verify: name packaged images" in printed
