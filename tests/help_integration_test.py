@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -40,7 +39,9 @@ unikernel_python_tests(name="python-tests", image=":image@library_os=linux", tes
 unikernel_deployment(name="deployment", image=":image@library_os=linux", deploy_as="unikernel")
 library_os(name="mine", inputs={"kernel": ":file"}, sha256={"kernel": "%s"})
 python_tests(name="none", sources=["*_test.py"])
-""" % ("0" * 64)
+""" % (
+    "0" * 64
+)
 
 
 @pytest.fixture(scope="module")
