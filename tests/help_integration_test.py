@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +15,8 @@ from pants_unikernel.cc import register as cc_register
 TARGET_TYPES = sorted({target_type.alias for target_type in (*register.target_types(), *cc_register.target_types())})
 GOALS = ["unikernel-readiness", "unikernel-verify"]
 SUBSYSTEMS = ["unikernel-images", "unikernel-linux", "unikernel-run", "unikernel-signing", "unikernel-tests", "unikernel-toolkit"]
+# Inference without an interpreter: there is no Python code here.
+_RUST_PARSER = "\n[python-infer]\nuse_rust_parser = true\n"
 BUILD = """\
 cc_sources(name="sources")
 cc_binary(name="program", dependencies=[":sources"])
@@ -38,13 +39,15 @@ unikernel_python_tests(name="python-tests", image=":image@library_os=linux", tes
 unikernel_deployment(name="deployment", image=":image@library_os=linux", deploy_as="unikernel")
 library_os(name="mine", inputs={"kernel": ":file"}, sha256={"kernel": "%s"})
 python_tests(name="none", sources=["*_test.py"])
-""" % ("0" * 64)
+""" % (
+    "0" * 64
+)
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PantsProject]:
     root = tmp_path_factory.mktemp("help") / "repository"
-    with PantsProject(root, configuration=plugin_configuration(DOCKER_BACKEND, PYTHON_BACKEND)) as project:
+    with PantsProject(root, configuration=plugin_configuration(DOCKER_BACKEND, PYTHON_BACKEND, extra=_RUST_PARSER)) as project:
         project.write("app/BUILD", BUILD)
         project.write("app/main.c", "int main(void) { return 0; }\n")
         project.write("app/main_test.py", "")
@@ -135,7 +138,7 @@ def test_verify_is_one_line_for_arguments_that_make_no_sense(project: PantsProje
     "options, expected",
     [
         (["--unikernel-verify-json=nope"], 'Got "nope". Expected "True" or "False"'),
-        (["--unikernel-verify-nothing"], "Unknown flag --unikernel-verify-nothing"),
+        (["--unikernel-verify-nothing"], "Unknown flag --nothing on unikernel-verify scope"),
     ],
 )
 def test_option_that_makes_no_sense_is_named(project: PantsProject, options: list[str], expected: str) -> None:
