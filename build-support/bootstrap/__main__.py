@@ -77,9 +77,7 @@ def _set_up(state: Path, *, with_tests: bool, progress: Progress) -> None:
         unmet = needs.missing(needs.TESTS if with_tests else needs.PACKAGE)
         private = state / "python-3.9"
         python = find_python(private)
-        pants = PantsEnvironment(
-            state, pip_lock=_LOCKS / "pip.lock", lock=_LOCKS / "requirements.lock", log=log
-        )
+        pants = PantsEnvironment(state, pip_lock=_LOCKS / "pip.lock", lock=_LOCKS / "requirements.lock", log=log)
         has_pants = python is not None and pants.is_installed(python)
         if unmet or not has_pants:
             log.write_text("")

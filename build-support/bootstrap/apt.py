@@ -141,8 +141,7 @@ def _repair(apt: Sequence[str], root: Root, progress: Progress, log: Path) -> No
             run([*apt, "--fix-broken", *_INSTALL], log=log)
     except CommandFailed as failure:
         raise BootstrapError(
-            f"dpkg was interrupted earlier and cannot finish: {failure.reason} Run `sudo dpkg --configure -a`, "
-            f"{_TRY_AGAIN}."
+            f"dpkg was interrupted earlier and cannot finish: {failure.reason} Run `sudo dpkg --configure -a`, " f"{_TRY_AGAIN}."
         ) from failure
 
 
@@ -182,9 +181,7 @@ def _no_network_error(failure: CommandFailed) -> BootstrapError:
     )
 
 
-def _install_error(
-    failure: CommandFailed, lists: CommandFailed | None, names: Sequence[str], log: Path
-) -> BootstrapError:
+def _install_error(failure: CommandFailed, lists: CommandFailed | None, names: Sequence[str], log: Path) -> BootstrapError:
     if failure.has("No space left on device", "don't have enough free space"):
         return full_disk_error(Path("/var/cache/apt/archives"))
     if failure.has(*_NO_NETWORK):

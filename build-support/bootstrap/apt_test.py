@@ -23,7 +23,7 @@ def apt_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     message = tmp_path / "message"
     for name, script in {
         "apt-get": f'case "$*" in *--print-uris*) echo "\'http://x/a.deb\' a.deb 2000000 SHA256:1";; '
-        f'*install*) cat {message} >&2; exit 100;; esac',
+        f"*install*) cat {message} >&2; exit 100;; esac",
         "apt-cache": 'echo "  Candidate: 1.0"',
         "dpkg": ":",
     }.items():

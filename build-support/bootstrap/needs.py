@@ -33,9 +33,7 @@ def _programs(**packages: str) -> tuple[Need, ...]:
 
 
 # The series that the base configuration is tested with first.
-KERNEL_SOURCE = Need(
-    ("linux-source-6.1", "linux-source-6.12", "linux-source"), file="/usr/src/linux-source-*.tar.xz"
-)
+KERNEL_SOURCE = Need(("linux-source-6.1", "linux-source-6.12", "linux-source"), file="/usr/src/linux-source-*.tar.xz")
 
 PACKAGE = (
     *_programs(gcc="gcc", make="make", ld="binutils", git="git", tar="tar", xz="xz-utils"),

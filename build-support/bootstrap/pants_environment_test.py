@@ -27,9 +27,7 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PantsEnviron
         (state / lock).write_text("pants==2\n")
     (state / "pex-1").touch()
     (state / "pex.json").write_text(json.dumps({"PANTS_PEX_CLI_URL_TEMPLATE": f"file://{state}/pex-1"}))
-    return PantsEnvironment(
-        state, pip_lock=state / "pip.lock", lock=state / "requirements.lock", log=state / "log"
-    )
+    return PantsEnvironment(state, pip_lock=state / "pip.lock", lock=state / "requirements.lock", log=state / "log")
 
 
 def settings(environment: PantsEnvironment) -> dict[str, str]:
