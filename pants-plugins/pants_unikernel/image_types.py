@@ -16,7 +16,6 @@ from pants.util.frozendict import FrozenDict
 
 from pants_unikernel.package_types import OwnPackageFieldSet
 from pants_unikernel.target_types import (
-    UnikernelImageIpAddressField,
     UnikernelImageAppField,
     UnikernelImageArgsField,
     UnikernelImageCpusField,
@@ -27,6 +26,7 @@ from pants_unikernel.target_types import (
     UnikernelImageFormatsField,
     UnikernelImageGatewayField,
     UnikernelImageHostnameField,
+    UnikernelImageIpAddressField,
     UnikernelImageKernelConfigField,
     UnikernelImageKernelParametersField,
     UnikernelImageLabelsField,

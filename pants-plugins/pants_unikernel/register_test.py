@@ -149,7 +149,7 @@ class _WithNestedClass:
 
 
 class _WithHint:
-    nested: typing.Optional[tuple[_WithUnionInClass, ...]]  # noqa: UP007
+    nested: typing.Optional[tuple[_WithUnionInClass, ...]]
 
 
 @pytest.mark.usefixtures("python_alone")

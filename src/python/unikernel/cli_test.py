@@ -219,7 +219,9 @@ def test_path_that_a_command_cannot_use_is_one_line(command: list[str], path: st
         assert printed.err.startswith("unikernel: ") and printed.err.count("\n") == 1
 
 
-@pytest.mark.parametrize("words", [[], ["nothing"], ["inspect"], ["inspect", ""], ["run", "--cpus", "x", "image.elf"], ["inspect", "a", "--", "b"]])
+@pytest.mark.parametrize(
+    "words", [[], ["nothing"], ["inspect"], ["inspect", ""], ["run", "--cpus", "x", "image.elf"], ["inspect", "a", "--", "b"]]
+)
 def test_words_that_are_no_command_are_shown_the_usage(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         cli.main(words)
