@@ -10,6 +10,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,7 +38,7 @@ def readme_command() -> str:
 
 
 @pytest.fixture(scope="module", params=_RELEASES)
-def machine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DebianChroot]:
+def machine(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DebianChroot]:
     """A bare Debian with a clone of this repository in the HOME of an ordinary user."""
     root = tmp_path_factory.mktemp(request.param) / "root"
     debian = DebianChroot(root, request.param)

@@ -34,7 +34,8 @@ def settings(environment: PantsEnvironment) -> dict[str, str]:
     """Return the settings as the shell script `./pants` reads them."""
     path = environment._state / "environment"
     script = f"set -a; . {shlex.quote(str(path))}; env -0"
-    printed = subprocess.run(["bash", "-c", script], env={}, stdout=subprocess.PIPE, check=True).stdout.decode()
+    nothing: dict[str, str] = {}
+    printed = subprocess.run(["bash", "-c", script], env=nothing, stdout=subprocess.PIPE, check=True).stdout.decode()
     return dict(item.split("=", 1) for item in printed.split("\0") if "=" in item)
 
 

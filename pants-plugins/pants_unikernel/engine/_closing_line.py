@@ -30,7 +30,7 @@ def end_with_a_summary() -> None:
         while _pending:
             logger.info(_pending.pop())
 
-    Package.__init__ = __init__  # type: ignore[method-assign]
+    Package.__init__ = __init__  # type: ignore[method-assign,assignment]
 
 
 def summarize(packages: Iterable[DistPackage], directory: str) -> None:

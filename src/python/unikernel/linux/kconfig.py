@@ -42,8 +42,8 @@ class Kconfig:
         self._selections: dict[str, list[tuple[str, str]]] = {}
         self._read(tree / "Kconfig", [])
 
-    def __contains__(self, symbol: str) -> bool:
-        return symbol[len("CONFIG_") :] in self._definitions
+    def __contains__(self, symbol: object) -> bool:
+        return isinstance(symbol, str) and symbol[len("CONFIG_") :] in self._definitions
 
     def reason(self, symbol: str, wanted: str, final: Mapping[str, str]) -> str:
         """Why a symbol (CONFIG_X) is not as it was wanted in a final configuration; empty where that cannot be told."""

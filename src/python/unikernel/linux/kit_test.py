@@ -161,7 +161,8 @@ def test_a_function_of_ours_that_nothing_calls_is_an_error() -> None:
     enabled = {"CONFIG_X86", "CONFIG_VIRTIO_PCI"}
     check_wrapped([real, ours, "                 U memcpy"], "6.1", enabled)
     check_wrapped([], "6.1", {"CONFIG_X86", "CONFIG_VIRTIO"})
-    for symbols in ([real], [real, "                 U __wrap_vring_create_virtqueue"], []):
+    uncalled: tuple[list[str], ...] = ([real], [real, "                 U __wrap_vring_create_virtqueue"], [])
+    for symbols in uncalled:
         with pytest.raises(UnikernelError, match=r"Linux 6\.99: nothing calls vring_create_virtqueue\(\), .*6\.12"):
             check_wrapped(symbols, "6.99", enabled)
 
