@@ -26,13 +26,13 @@ _CHECKOUT = "/home/ada/my projet é"
 _IN_CHECKOUT = f"cd '{_CHECKOUT}'"
 _DEVELOPMENT_KEY = "home/ada/.config/unikernel/development-key.pub"
 _RELEASES = os.environ.get("UNIKERNEL_TEST_DEBIAN", "bookworm").split()
-# What a sandbox has beside the checkout.
-_NOT_IN_A_CLONE = ("__pycache__", ".pytest_cache", ".hypothesis")
+# All of this repository, below the sandbox.
+_CLONE = Path("clone")
 
 
 def readme_command() -> str:
     """Return the README's first command, as a newcomer copies it."""
-    match = re.search(r"^\$ (\./bootstrap && \./pants package [^#\n]*)", Path("README.md").read_text(), re.MULTILINE)
+    match = re.search(r"^\$ (\./bootstrap && \./pants package [^#\n]*)", (_CLONE / "README.md").read_text(), re.MULTILINE)
     assert match is not None
     return match[1].strip()
 
@@ -43,7 +43,7 @@ def machine(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     root = tmp_path_factory.mktemp(request.param) / "root"
     debian = DebianChroot(root, request.param)
     debian.add_user(_USER)
-    shutil.copytree(".", root / _CHECKOUT[1:], ignore=shutil.ignore_patterns(*_NOT_IN_A_CLONE))
+    shutil.copytree(_CLONE, root / _CHECKOUT[1:])
     identity = "-c user.name=Ada -c user.email=ada@example.org"
     git = f"git init --quiet && git add --all && git {identity} commit --quiet --message='A clone'"
     debian.succeed(f"chown -R {_USER}: /home/{_USER} && chmod -R u+w /home/{_USER}")
