@@ -74,7 +74,7 @@ class UnikernelTestExitStatusField(IntField):
 
     @classmethod
     def compute_value(cls, raw_value: Optional[int], address: Address) -> Optional[int]:
-        value: int | None = super().compute_value(raw_value, address)
+        value: Optional[int] = super().compute_value(raw_value, address)
         if value is not None:
             _checked(cls, address, check_exit_status, value)
         return value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Optional
 
 from pants.engine.fs import Digest
 from pants.util.frozendict import FrozenDict
@@ -74,5 +75,5 @@ class LinuxSupply:
     `materials`.
     """
 
-    unpacked: Digest | None
-    materials: LinuxMaterials | None
+    unpacked: Optional[Digest]
+    materials: Optional[LinuxMaterials]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Optional
 
 from pants.engine.addresses import Address
 from pants.util.frozendict import FrozenDict
@@ -58,7 +59,7 @@ class ReadDockerfileRequest:
 class ReadDockerfile:
     """A Dockerfile, or None and the problem where it cannot be read."""
 
-    dockerfile: Dockerfile | None
+    dockerfile: Optional[Dockerfile]
     problem: str = ""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.resources
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,13 +12,13 @@ from typing import Any
 import pytest
 from pants.backend.experimental.cc import register as cc_register
 from pants.core.goals import package, run
-from pants.core.goals.package import BuiltPackage
+from pants.core.goals.package import BuiltPackage, BuiltPackageArtifact
 from pants.core.goals.run import RunRequest
 from pants.core.target_types import ArchiveTarget, FileTarget
 from pants.core.target_types import rules as core_target_types_rules
 from pants.core.util_rules import archive, source_files, system_binaries
 from pants.engine.addresses import Address
-from pants.engine.fs import Digest, DigestContents
+from pants.engine.fs import EMPTY_DIGEST, Digest, DigestContents
 from pants.engine.internals.scheduler import ExecutionError
 from pants.engine.rules import QueryRule
 from pants.engine.target import Target
@@ -53,6 +54,7 @@ _INHERITED = {
     "PANTS_CA_CERTS_PATH",
     "PANTS_PEX_CLI_KNOWN_VERSIONS",
     "PANTS_PEX_CLI_URL_TEMPLATE",
+    "PANTS_PYTHON_BOOTSTRAP_SEARCH_PATH",
     "PANTS_SUBPROCESS_ENVIRONMENT_ENV_VARS",
 }
 SOURCE = "int main(void) { return 0; }\n"
@@ -75,10 +77,15 @@ def rule_runner(tmp_path: Path) -> RuleRunner:
         ],
         target_types=[ArchiveTarget, FileTarget, *cc_register.target_types(), *register.target_types()],
     )
-    options = ["--source-root-patterns=/", "--cc-c-executable=['gcc']"]
-    rule_runner.set_options(options, env={"XDG_CONFIG_HOME": str(tmp_path / "configuration")}, env_inherit=_INHERITED)
+    set_options(rule_runner, tmp_path)
     rule_runner.write_files({"service/BUILD": BUILD, "service/main.c": SOURCE, "service/settings.conf": "loud = true\n"})
     return rule_runner
+
+
+def set_options(rule_runner: RuleRunner, tmp_path: Path, *options: str) -> None:
+    usual = ["--source-root-patterns=/", "--cc-c-executable=['gcc']"]
+    environment = {"XDG_CONFIG_HOME": str(tmp_path / "configuration")}
+    rule_runner.set_options([*usual, *options], env=environment, env_inherit=_INHERITED)
 
 
 def target(rule_runner: RuleRunner, name: str) -> Target:
@@ -108,9 +115,11 @@ def files_of(image: str) -> list[str]:
 
 
 def written(package: BuiltPackage) -> list[str]:
-    """The paths that `pants package` writes, and removes what was there: those of the artifacts, with the documents that come with the image."""
+    """Return the paths that `pants package` writes, and removes what was there: the artifacts and the image's documents."""
     paths: list[str] = []
     for artifact in package.artifacts:
+        if artifact.relpath is None:
+            continue
         assert isinstance(artifact.relpath, DistPath)
         paths += [artifact.relpath, *(artifact.relpath.package.documents if not paths else ())]
     return paths
@@ -125,9 +134,47 @@ def test_package_is_an_image_and_what_is_beside_it(rule_runner: RuleRunner) -> N
     assert isinstance(artifact, BuiltUnikernelImage)
     elf = files["service/image.elf"]
     assert (artifact.size, artifact.sha256) == (len(elf), hashlib.sha256(elf).hexdigest())
-    assert artifact.sha256 in artifact.extra_log_lines[0]
-    assert artifact.key in artifact.extra_log_lines[1]
-    assert all(path.rpartition("/")[2] in artifact.extra_log_lines[2] for path in paths_beside("service/image.elf"))
+    [line] = artifact.extra_log_lines
+    assert artifact.sha256 in line and artifact.key in line
+
+
+def test_log_lists_each_file_only_where_it_is_asked_to(rule_runner: RuleRunner, tmp_path: Path) -> None:
+    def entries(package: BuiltPackage) -> list[BuiltPackageArtifact]:
+        """Return the artifacts that `pants package` has an entry of its log for."""
+        return [artifact for artifact in package.artifacts if artifact.relpath or artifact.extra_log_lines]
+
+    quiet = built(rule_runner, "debugged")
+    assert [artifact.relpath for artifact in entries(quiet)] == ["debugged.elf"]
+    set_options(rule_runner, tmp_path, "--unikernel-images-list-files")
+    listed = built(rule_runner, "debugged")
+    assert [artifact.relpath for artifact in entries(listed)] == ["debugged.elf", "debugged.elf.debug"]
+    beside = listed.artifacts[0].extra_log_lines[1]
+    assert all(path in beside for path in paths_beside("debugged.elf"))
+    debug_file = contents(rule_runner, listed.digest)["debugged.elf.debug"]
+    assert hashlib.sha256(debug_file).hexdigest() in listed.artifacts[-1].extra_log_lines[0]
+    # What is written is the same.
+    assert sorted(written(quiet)) == sorted(written(listed))
+    assert quiet.digest == listed.digest
+
+
+def test_image_without_its_tools_is_an_error_or_skipped(rule_runner: RuleRunner, tmp_path: Path) -> None:
+    picolibc = (importlib.resources.files("unikernel.library_os") / "picolibc.yaml").read_text()
+    description = picolibc.replace("name: picolibc", "name: bare").replace("riscv64-unknown-elf", "no-such-toolchain")
+    build = """
+library_os(name="bare", description="bare.yaml")
+unikernel_image(name="bare-image", app="service:program", library_os="bare")
+"""
+    rule_runner.write_files({"bare/BUILD": build, "bare/bare.yaml": description})
+    image = rule_runner.get_target(Address("bare", target_name="bare-image"))
+    with pytest.raises(ExecutionError, match="bare:bare-image: .*no-such-toolchain-gcc"):
+        rule_runner.request(BuiltPackage, [AnyPackageFieldSet.create(image)])
+    set_options(rule_runner, tmp_path, "--unikernel-images-missing-tools=skip")
+    package = rule_runner.request(BuiltPackage, [AnyPackageFieldSet.create(image)])
+    assert package.digest == EMPTY_DIGEST
+    [line] = [line for artifact in package.artifacts for line in artifact.extra_log_lines]
+    assert line.startswith("Not packaged: bare:bare-image: ") and "no-such-toolchain-gcc" in line
+    with pytest.raises(ExecutionError, match="no-such-toolchain-gcc"):
+        rule_runner.request(RunRequest, [UnikernelImageFieldSet.create(image)])
     document = json.loads(files["service/image.json"])
     assert (document["name"], document["target"]) == ("image", "service:image")
     assert document["start"]["program"] == "/app/program"
@@ -147,7 +194,6 @@ def test_a_debug_file_is_beside_an_image_that_does_not_know_of_it(rule_runner: R
     assert written(image) == [*files_of("debugged.elf"), "debugged.elf.debug"]
     files = contents(rule_runner, image.digest)
     debug_file = files["debugged.elf.debug"]
-    assert hashlib.sha256(debug_file).hexdigest() in image.artifacts[-1].extra_log_lines[0]
     # The kernel's symbols, and the program's.
     assert b"x86_64_start_kernel\0" in debug_file and b"app/program\0" in debug_file
     assert b"x86_64_start_kernel\0" not in files["debugged.elf"]

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Optional
 
 from pants_unikernel.services.python_signs import starts_server
 
@@ -28,7 +29,7 @@ class _Stage:
     """
 
     base: str
-    below: _Stage | None = None
+    below: Optional[_Stage] = None
     ports: list[str] = field(default_factory=list)
     command: list[str] = field(default_factory=list)
 

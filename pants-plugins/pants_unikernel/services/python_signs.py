@@ -8,6 +8,7 @@ import re
 import tokenize
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Optional
 
 from pants_unikernel.services.signs import Sign, Strength
 
@@ -216,12 +217,12 @@ class _Module:
         self.methods: dict[str, bool] = {}
         self.found: list[Sign] = []
 
-    def add_import(self, name: str, alias: str | None) -> None:
+    def add_import(self, name: str, alias: Optional[str]) -> None:
         self.imported.add(name)
         top = name.partition(".")[0]
         self.meanings[alias or top] = name if alias else top
 
-    def add_import_from(self, module: str, name: str, alias: str | None) -> None:
+    def add_import_from(self, module: str, name: str, alias: Optional[str]) -> None:
         is_bare = not module.strip(".")
         self.imported |= {module} if name == "*" else {f"{module}{name}"} if is_bare else {module, f"{module}.{name}"}
         if module.startswith("."):
@@ -282,7 +283,7 @@ class _AtRunTime(ast.NodeVisitor):
         else:
             self.generic_visit(node)
 
-    def visit_all(self, nodes: Iterable[ast.AST | None]) -> None:
+    def visit_all(self, nodes: Iterable[Optional[ast.AST]]) -> None:
         for node in nodes:
             if node is not None:
                 self.visit(node)

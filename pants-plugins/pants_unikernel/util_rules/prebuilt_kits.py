@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Optional
 
 from pants.base.build_root import BuildRoot
 from pants.core.target_types import FileSourceField
@@ -53,7 +54,7 @@ class KitFile:
     """
 
     path: str
-    state: tuple[tuple[int, ...] | None, ...]
+    state: tuple[Optional[tuple[int, ...]], ...]
     is_imported: bool
 
 

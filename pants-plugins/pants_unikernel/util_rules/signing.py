@@ -72,7 +72,7 @@ class ImageSigner:
     def previous_files(self, directory: str) -> Callable[[str], Optional[bytes]]:
         """Reads what an earlier run wrote to a directory of packages, by the path in it."""
 
-        def read(path: str) -> bytes | None:
+        def read(path: str) -> Optional[bytes]:
             try:
                 return (self.previous / directory / path).read_bytes()
             except OSError:

@@ -253,7 +253,7 @@ def test_a_program_of_the_library_os_boots_without_qemu(
     )
     image = image_with_note(tmp_path / "image", image_manifest.encode(manifest))
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
-    with pytest.raises(UnikernelError, match="There is no solo5-spt on PATH; it is published as: Solo5's releases"):
+    with pytest.raises(UnikernelError, match="There is no solo5-spt on PATH, which boots this image. Get it from Solo5's releases"):
         run_image(image, RunOptions())
     tender = tmp_path / "solo5-spt"
     tender.write_text('#!/bin/sh\nprintf "%s|" "$@"; exit 9\n')
