@@ -8,7 +8,7 @@ import re
 import tokenize
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Optional
+from typing import Optional, Union
 
 from pants_unikernel.services.signs import Sign, Strength
 
@@ -294,7 +294,7 @@ class _AtRunTime(ast.NodeVisitor):
     def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
         self.visit_all((node.target, node.value))
 
-    def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
+    def visit_FunctionDef(self, node: Union[ast.FunctionDef, ast.AsyncFunctionDef]) -> None:
         self.visit_all((*node.decorator_list, node.args, *node.body))
 
     def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> None:
