@@ -133,7 +133,7 @@ def test_an_image_is_proposed_for_each_service_and_nothing_is_built_to_find_it(p
     names = "c:server, docker:proxy, site:manage, web:served, web:web."
     assert len(notices) == 1 and names in notices[0], checked
     assert _proposals(project) == {}
-    status, demanded = project.run("-ldebug", "tailor", "--check", "--unikernel-images-tailor-check", "::")
+    status, demanded = project.run("--no-pantsd", "-ldebug", "tailor", "--check", "--unikernel-images-tailor-check", "::")
     assert status == 1 and "Would update web/BUILD" in demanded
     assert "A unikernel image of c:server is proposed: c/server.c uses listen()" in demanded
     assert re.search(

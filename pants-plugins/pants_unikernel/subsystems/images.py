@@ -53,7 +53,7 @@ class UnikernelImages(Subsystem):
             by its targets and sources: `tailor` builds nothing to decide. It proposes one image for
             a program and the `docker_image` made of it. It leaves out command-line tools, tests,
             Docker images that others start from, and targets with the tag `{OPT_OUT_TAG}`.
-            `-ldebug` logs each decision.
+            `--no-pantsd -ldebug` logs each decision.
             """
         ),
         advanced=True,
