@@ -136,6 +136,12 @@ def test_package_is_an_image_and_what_is_beside_it(rule_runner: RuleRunner) -> N
     assert (artifact.size, artifact.sha256) == (len(elf), hashlib.sha256(elf).hexdigest())
     [line] = artifact.extra_log_lines
     assert artifact.sha256 in line and artifact.key in line
+    document = json.loads(files["service/image.json"])
+    assert (document["name"], document["target"]) == ("image", "service:image")
+    assert document["start"]["program"] == "/app/program"
+    assert document["start"]["arguments"] == ["/app/program", "--loud"]
+    assert int(document["memory_bytes"]) == 32 << 20
+    assert list(layers(document)) == ["base", "application", "configuration"]
 
 
 def test_log_lists_each_file_only_where_it_is_asked_to(rule_runner: RuleRunner, tmp_path: Path) -> None:
@@ -161,7 +167,7 @@ def test_image_without_its_tools_is_an_error_or_skipped(rule_runner: RuleRunner,
     picolibc = (importlib.resources.files("unikernel.library_os") / "picolibc.yaml").read_text()
     description = picolibc.replace("name: picolibc", "name: bare").replace("riscv64-unknown-elf", "no-such-toolchain")
     build = """
-library_os(name="bare", description="bare.yaml")
+library_os(name="bare", description_file="bare.yaml", inputs={})
 unikernel_image(name="bare-image", app="service:program", library_os="bare")
 """
     rule_runner.write_files({"bare/BUILD": build, "bare/bare.yaml": description})
@@ -175,12 +181,6 @@ unikernel_image(name="bare-image", app="service:program", library_os="bare")
     assert line.startswith("Not packaged: bare:bare-image: ") and "no-such-toolchain-gcc" in line
     with pytest.raises(ExecutionError, match="no-such-toolchain-gcc"):
         rule_runner.request(RunRequest, [UnikernelImageFieldSet.create(image)])
-    document = json.loads(files["service/image.json"])
-    assert (document["name"], document["target"]) == ("image", "service:image")
-    assert document["start"]["program"] == "/app/program"
-    assert document["start"]["arguments"] == ["/app/program", "--loud"]
-    assert int(document["memory_bytes"]) == 32 << 20
-    assert list(layers(document)) == ["base", "application", "configuration"]
 
 
 def test_output_path_is_that_of_the_image_and_gives_those_of_the_rest(rule_runner: RuleRunner) -> None:
