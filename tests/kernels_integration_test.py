@@ -30,6 +30,7 @@ int main(void)
 """
 # Gaps around the code that enters the kernel, up to 2 MiB each, once made images with one series twice as large.
 _MOST = 1.25
+_UNFORESEEN = 0.02
 _COUNT = re.compile(r"\[INFO\] Linux \S+: compiled ([\d,]+) of ([\d,]+) files")
 _COMPILED = "Compile the Linux kernel into a linkable kit"
 
@@ -56,5 +57,5 @@ def _check_progress(printed: str) -> None:
     assert bool(counts) == compiled == ("once per configuration" in printed), printed
     if compiled:
         assert counts == sorted(counts) and counts[-1][0] == counts[-1][1] > 500
-        # A total that was expected, and not corrected along the way.
-        assert len({total for _, total in counts}) == 1
+        # The first total is a dry run's, which does not see a few files that the build makes: they are added when they come.
+        assert counts[-1][1] - counts[0][1] <= _UNFORESEEN * counts[-1][1]

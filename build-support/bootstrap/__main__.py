@@ -24,6 +24,7 @@ import pip_settings
 from commands import Interrupted, ended_by_signals
 from errors import BootstrapError, error_of
 from pants_environment import PantsEnvironment
+from plain_directory import plain_directory
 from progress import Progress
 from python39 import PrivatePython, find_python
 
@@ -75,9 +76,10 @@ def _set_up(state: Path, *, with_tests: bool, progress: Progress) -> None:
         _check_home()
         log = state / "bootstrap.log"
         unmet = needs.missing(needs.TESTS if with_tests else needs.PACKAGE)
-        private = state / "python-3.9"
+        plain = plain_directory(state)
+        private = plain / "python-3.9"
         python = find_python(private)
-        pants = PantsEnvironment(state, pip_lock=_LOCKS / "pip.lock", lock=_LOCKS / "requirements.lock", log=log)
+        pants = PantsEnvironment(state, plain=plain, pip_lock=_LOCKS / "pip.lock", lock=_LOCKS / "requirements.lock", log=log)
         has_pants = python is not None and pants.is_installed(python)
         # Before anything is said: a user without rights gets one line, the command for somebody with them.
         root = _root_for(unmet, with_tests) if unmet else None

@@ -22,10 +22,14 @@ _PEX_VERSION = "v2.1.137"
 
 
 class PantsEnvironment:
-    """Everything of Pants that is below the directory `state`. `installed` tells for what it was made, and is written last."""
+    """Everything of Pants that is below the directory `state`. `installed` tells for what it was made, and is written last.
 
-    def __init__(self, state: Path, *, pip_lock: Path, lock: Path, log: Path) -> None:
+    The pex tool's file is below `plain`, a directory that Pants can name by an address.
+    """
+
+    def __init__(self, state: Path, *, plain: Path, pip_lock: Path, lock: Path, log: Path) -> None:
         self._state = state
+        self._plain = plain
         self._venv = state / "venv"
         self._pip_lock = pip_lock
         self._lock = lock
@@ -115,9 +119,9 @@ class PantsEnvironment:
 
     def _pack_pex(self) -> None:
         """Pants runs PEX as a single file of its own. PyPI's pex is the same program: pack it into such a file."""
-        for old in self._state.glob("pex-*"):
+        for old in self._plain.glob("pex-*"):
             old.unlink()
-        requirements, packed = self._state / "pex-requirements.txt", self._state / "pex"
+        requirements, packed = self._state / "requirements-of-pex.txt", self._state / "pex"
         requirement = re.search(r"^pex==.*\n(?:[ \t].*\n)*", self._lock.read_text(), re.MULTILINE)
         if requirement is None:
             raise BootstrapError(f"{self._lock} has no pex. Add it to {self._lock.with_suffix('.txt')} and lock anew.")
@@ -135,7 +139,7 @@ class PantsEnvironment:
         except CommandFailed as failure:
             raise pip_settings.install_error(failure, requirements, self._log) from failure
         sha256 = hashlib.sha256(packed.read_bytes()).hexdigest()
-        named = _plain_directory(self._state) / f"pex-{sha256[:16]}"
+        named = self._plain / f"pex-{sha256[:16]}"
         shutil.move(packed, named)
         variables = {
             "PANTS_PEX_CLI_URL_TEMPLATE": f"file://{named}",
@@ -146,22 +150,6 @@ class PantsEnvironment:
     def _pex_file(self) -> Path:
         variables = json.loads(_text(self._state / "pex.json") or "{}")
         return Path(variables.get("PANTS_PEX_CLI_URL_TEMPLATE", "")[len("file://") :])
-
-
-def _plain_directory(state: Path) -> Path:
-    """Return a directory that a `file://` address can name: `state`, or one of this user's below /var/tmp.
-
-    Pants 2.17 encodes spaces and letters outside ASCII, and then looks for the encoded path. It checks
-    the SHA-256 of what it finds, so that nobody else can put another file there.
-    """
-    state = state.absolute()
-    if re.fullmatch(r"[A-Za-z0-9_./+-]*", str(state)):
-        return state
-    directory = Path(f"/var/tmp/unikernel-bootstrap-{os.geteuid()}")
-    directory.mkdir(mode=0o700, exist_ok=True)
-    if directory.is_symlink() or directory.stat().st_uid != os.geteuid():
-        raise BootstrapError(f"{directory} belongs to somebody else. Move it away, then run ./bootstrap again.")
-    return directory
 
 
 def _text(path: Path) -> str:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-import pants_environment
 import pip_settings
 from pants_environment import PantsEnvironment
 
@@ -27,7 +26,7 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PantsEnviron
         (state / lock).write_text("pants==2\n")
     (state / "pex-1").touch()
     (state / "pex.json").write_text(json.dumps({"PANTS_PEX_CLI_URL_TEMPLATE": f"file://{state}/pex-1"}))
-    return PantsEnvironment(state, pip_lock=state / "pip.lock", lock=state / "requirements.lock", log=state / "log")
+    return PantsEnvironment(state, plain=state, pip_lock=state / "pip.lock", lock=state / "requirements.lock", log=state / "log")
 
 
 def settings(environment: PantsEnvironment) -> dict[str, str]:
@@ -66,10 +65,3 @@ def test_a_lost_file_is_noticed(environment: PantsEnvironment) -> None:
     (environment._state / "installed").write_text(environment._wanted(python))
     (environment._state / "pex-1").unlink()
     assert not environment.is_installed(python)
-
-
-def test_a_file_address_has_no_letter_that_pants_would_encode(tmp_path: Path) -> None:
-    plain = tmp_path / "plain-1.0"
-    assert pants_environment._plain_directory(plain) == plain
-    other = pants_environment._plain_directory(tmp_path / "my projet é")
-    assert str(other).isascii() and " " not in str(other)
