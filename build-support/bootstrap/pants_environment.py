@@ -24,13 +24,13 @@ _PEX_VERSION = "v2.1.137"
 class PantsEnvironment:
     """Everything of Pants that is below the directory `state`. `installed` tells for what it was made, and is written last.
 
-    The pex tool's file is below `plain`, a directory that Pants can name by an address.
+    What it runs itself is below `plain`, which may be the same: see `plain_directory`.
     """
 
     def __init__(self, state: Path, *, plain: Path, pip_lock: Path, lock: Path, log: Path) -> None:
         self._state = state
         self._plain = plain
-        self._venv = state / "venv"
+        self._venv = plain / "venv"
         self._pip_lock = pip_lock
         self._lock = lock
         self._log = log
@@ -39,7 +39,7 @@ class PantsEnvironment:
         """Return whether Pants is there, made by this interpreter at this place from these requirements."""
         return (
             _text(self._state / "installed") == self._wanted(python)
-            and (self._venv / "bin/pants").is_file()
+            and (self._state / "venv/bin/pants").is_file()
             and self._pex_file().is_file()
         )
 
@@ -50,7 +50,17 @@ class PantsEnvironment:
             self._install_venv(python, progress)
         with progress.step("packing the pex command line tool"):
             self._pack_pex()
+        self._link_venv()
         (self._state / "installed").write_text(self._wanted(python))
+
+    def _link_venv(self) -> None:
+        """Have `./pants` find Pants below `state`."""
+        link = self._state / "venv"
+        if link != self._venv:
+            if link.is_dir() and not link.is_symlink():
+                shutil.rmtree(link)
+            link.unlink(missing_ok=True)
+            link.symlink_to(self._venv)
 
     def _install_venv(self, python: Path, progress: Progress) -> None:
         shutil.rmtree(self._venv, ignore_errors=True)

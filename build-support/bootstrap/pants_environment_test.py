@@ -65,3 +65,12 @@ def test_a_lost_file_is_noticed(environment: PantsEnvironment) -> None:
     (environment._state / "installed").write_text(environment._wanted(python))
     (environment._state / "pex-1").unlink()
     assert not environment.is_installed(python)
+
+
+def test_pants_is_found_where_it_cannot_be_below_the_checkout(environment: PantsEnvironment, tmp_path: Path) -> None:
+    (tmp_path / "plain/venv/bin").mkdir(parents=True)
+    (tmp_path / "plain/venv/bin/pants").touch()
+    environment._venv = tmp_path / "plain/venv"
+    for _ in ("in place of a directory", "in place of the link"):
+        environment._link_venv()
+        assert (environment._state / "venv/bin/pants").resolve() == environment._venv / "bin/pants"

@@ -16,7 +16,7 @@ def plain_directory(state: Path) -> Path:
     """Return `state` if its path has letters, digits and "_./+-" alone, else one of this user's below /var/tmp that belongs to it.
 
     Pants 2.17 encodes spaces and letters outside ASCII of a `file://` address and then looks for the encoded path, and its scripts
-    split an interpreter's path at spaces.
+    split the path of the interpreter that it runs on at spaces.
     """
     state = state.absolute()
     if re.fullmatch(r"[A-Za-z0-9_./+-]*", str(state)):
