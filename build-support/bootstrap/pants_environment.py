@@ -39,7 +39,8 @@ class PantsEnvironment:
         """Return whether Pants is there, made by this interpreter at this place from these requirements."""
         return (
             _text(self._state / "installed") == self._wanted(python)
-            and (self._state / "venv/bin/pants").is_file()
+            and (self._venv / "bin/pants").is_file()
+            and (self._state / "venv").samefile(self._venv)
             and self._pex_file().is_file()
         )
 
