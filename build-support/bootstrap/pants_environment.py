@@ -40,7 +40,7 @@ class PantsEnvironment:
         return (
             _text(self._state / "installed") == self._wanted(python)
             and (self._venv / "bin/pants").is_file()
-            and (self._state / "venv").samefile(self._venv)
+            and (self._state / "venv").resolve() == self._venv.resolve()
             and self._pex_file().is_file()
         )
 
