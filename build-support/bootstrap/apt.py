@@ -146,10 +146,17 @@ def _repair(apt: Sequence[str], root: Root, progress: Progress, log: Path) -> No
 
 
 def _to_download(names: Sequence[str]) -> tuple[int, int]:
-    """Return (packages, megabytes) that an installation downloads. A line is 'ADDRESS' FILE SIZE DIGEST."""
-    listing = query("apt-get", "--print-uris", "-qq", *_INSTALL, *names)
-    sizes = [int(line.split()[-2]) for line in listing.splitlines() if re.search(r" \d+ \S*$", line)]
+    """Return (packages, megabytes) that an installation downloads."""
+    sizes = download_sizes(query("apt-get", "--print-uris", "-qq", *_INSTALL, *names))
     return len(sizes), round(sum(sizes) / 10**6)
+
+
+def download_sizes(listing: str) -> list[int]:
+    """Return the sizes, in bytes, in what `apt-get --print-uris` prints.
+
+    A line is 'ADDRESS' FILE SIZE DIGEST, without a digest where the mirror's lists have none of a kind that apt prints.
+    """
+    return [int(size) for size in re.findall(r"^'[^']*' \S+ (\d+)(?: .*)?$", listing, re.MULTILINE)]
 
 
 class _Status:

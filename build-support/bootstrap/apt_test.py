@@ -95,3 +95,8 @@ def test_a_query_that_fails_gives_nothing(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(subprocess, "run", fails)
     assert apt.query("dpkg", "--audit") == ""
+
+
+def test_sizes_are_read_with_and_without_a_digest() -> None:
+    listing = "'http://x/a.deb' a.deb 2000000 SHA256:1\n'http://x/b_1.0%2bdeb12u1.deb' b_1.0+deb12u1.deb 300 \nW: not a package 7\n"
+    assert apt.download_sizes(listing) == [2000000, 300]
