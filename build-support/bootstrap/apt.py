@@ -17,6 +17,9 @@ from progress import Progress
 
 _INSTALL = ("install", "--yes", "--no-install-recommends")
 _LOCK_SECONDS = 600
+# Runs what follows it with its standard output as descriptor 3, too. apt closes the descriptor of its status
+# for the packages' scripts, of which some fail without a standard output; sudo closes all but the first three.
+_WITH_STATUS = ("sh", "-c", 'exec "$@" 3>&1', "sh")
 # apt and dpkg, as every environment sees them: their messages are read.
 ENVIRONMENT = {"LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
 _NO_NETWORK = (
@@ -90,18 +93,18 @@ def install_command(names: Sequence[str]) -> str:
 
 def install(needs: Sequence[Need], root: Root, progress: Progress, log: Path) -> None:
     """Install what meets the needs; raise BootstrapError when a need is not met afterwards."""
-    apt = (*root.prefix, "env", *(f"{key}={value}" for key, value in ENVIRONMENT.items()), "apt-get")
+    apt = ("env", *(f"{key}={value}" for key, value in ENVIRONMENT.items()), "apt-get")
     apt = (*apt, "-o", f"DPkg::Lock::Timeout={_LOCK_SECONDS}", "-o", "Dpkg::Use-Pty=0")
-    lists = _update(apt, progress, log)
+    lists = _update((*root.prefix, *apt), progress, log)
     names = package_names(needs)
-    _repair(apt, root, progress, log)
+    _repair((*root.prefix, *apt), root, progress, log)
     count, megabytes = _to_download(names)
     status = _Status(count, megabytes, progress)
-    size = f"{count} Debian packages ({megabytes:,} MB to download)" if count else "Debian packages"
+    size = f"{count} Debian {'package' if count == 1 else 'packages'} ({megabytes:,} MB to download)" if count else "Debian packages"
     try:
         with progress.step(f"installing {size}"):
             run(
-                [*apt, "-o", "APT::Status-Fd=1", *_INSTALL, *names],
+                [*root.prefix, *_WITH_STATUS, *apt, "-o", "APT::Status-Fd=3", *_INSTALL, *names],
                 log=log,
                 on_line=status.read,
                 # Half of an installation is worse than a minute of waiting.

@@ -41,6 +41,7 @@ def apt_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
         ("E: You don't have enough free space in /var/cache/apt/archives/.", "the disk that holds"),
         ("E: Could not get lock /var/lib/dpkg/lock-frontend. It is held by process 1 (apt)", "another program holds apt's lock"),
         ("E: Unable to locate package gcc", "Unable to locate package gcc"),
+        ("dpkg: error processing package gcc\nE: Sub-process /usr/bin/dpkg failed", "error processing package gcc"),
     ],
 )
 def test_each_failure_is_one_line_with_a_fix(apt_fails: Path, tmp_path: Path, said: str, expected: str) -> None:
@@ -65,6 +66,22 @@ def test_apt_reports_how_far_it_has_come() -> None:
     status.read("Get:1 http://mirror/debian bookworm InRelease")
     status.read("pmstatus:")
     assert progress._detail == "installed 10 of 40 packages"
+
+
+def test_the_packages_scripts_have_a_standard_output(apt_fails: Path, tmp_path: Path) -> None:
+    """apt closes the descriptor of its status for them, which is thus one of its own."""
+    apt_get = tmp_path / "apt-get"
+    apt_get.write_text(
+        """#!/bin/sh
+case "$*" in
+*Status-Fd=3*) exec 3>&- || exit 1; echo printed >&1 || exit 2; echo "E: the end" >&2; exit 100;;
+esac
+"""
+    )
+    log = tmp_path / "log"
+    with pytest.raises(BootstrapError, match="the end"):
+        apt.install([_GCC], Root(()), Progress(io.StringIO()), log)
+    assert "printed" in log.read_text()
 
 
 def test_the_first_package_that_apt_offers_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:

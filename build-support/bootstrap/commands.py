@@ -33,7 +33,7 @@ class CommandFailed(Exception):
     def reason(self) -> str:
         """The first line that is an error, or else the last one that is not empty."""
         said = [line.strip() for line in self.lines if line.strip()]
-        errors = [line for line in said if line.startswith(("E: ", "ERROR: "))]
+        errors = [line for line in said if line.startswith(("E: ", "ERROR: ", "dpkg: error "))]
         return errors[0] if errors else (said or ["it printed nothing"])[-1]
 
 
