@@ -100,7 +100,9 @@ def install(needs: Sequence[Need], root: Root, progress: Progress, log: Path) ->
     _repair((*root.prefix, *apt), root, progress, log)
     count, megabytes = _to_download(names)
     status = _Status(count, megabytes, progress)
-    size = f"{count} Debian {'package' if count == 1 else 'packages'} ({megabytes:,} MB to download)" if count else "Debian packages"
+    size = (
+        f"{count} Debian {'package' if count == 1 else 'packages'} ({megabytes:,} MB to download)" if count else "Debian packages"
+    )
     try:
         with progress.step(f"installing {size}"):
             run(

@@ -24,7 +24,9 @@ def plain_directory(state: Path) -> Path:
     own = _BELOW / f"unikernel-bootstrap-{os.geteuid()}"
     own.mkdir(mode=0o700, exist_ok=True)
     if own.is_symlink() or own.stat().st_uid != os.geteuid() or own.stat().st_mode & 0o022:
-        raise BootstrapError(f"{own} belongs to somebody else or can be written by others. Move it away, then run ./bootstrap again.")
+        raise BootstrapError(
+            f"{own} belongs to somebody else or can be written by others. Move it away, then run ./bootstrap again."
+        )
     directory = own / hashlib.sha256(os.fsencode(state)).hexdigest()[:16]
     directory.mkdir(exist_ok=True)
     return directory

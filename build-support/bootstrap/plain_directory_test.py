@@ -2,11 +2,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 import plain_directory as module
-from errors import BootstrapError
+import pytest
 from plain_directory import plain_directory
+
+from errors import BootstrapError
 
 
 @pytest.fixture(autouse=True)
