@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+import pants
 
 import pants_unikernel
 import unikernel
@@ -63,8 +66,10 @@ class PantsProject:
         self._environment.update({"NO_SCIE_WARNING": "1", **(environment or {})})
         ours = {str(source_root) for source_root in PLUGIN_SOURCE_ROOTS} | {os.getcwd()} if isolated else set()
         self._environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path and path not in ours)
-        for directory in (root, self._sandboxes):
+        self._programs = root.with_name(f"{root.name}-programs")
+        for directory in (root, self._sandboxes, self._programs):
             directory.mkdir(parents=True, exist_ok=True)
+        self._client = self._make_client()
         self.write("pants.toml", configuration or plugin_configuration())
 
     @property
@@ -80,7 +85,22 @@ class PantsProject:
 
     def __exit__(self, *_: object) -> None:
         self.kill_daemon()
-        shutil.rmtree(self._sandboxes, ignore_errors=True)
+        for directory in (self._sandboxes, self._programs):
+            shutil.rmtree(directory, ignore_errors=True)
+
+    def _make_client(self) -> Path:
+        """Return Pants' client in Rust, which the official launcher and `./pants` start, too.
+
+        Its wheel has it without the mode of a program.
+        """
+        server, client = self._programs / "pants", self._programs / "pants-client"
+        server.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m pants "$@"\n')
+        packaged = (Path(directory, "bin/native_client") for directory in pants.__path__)
+        shutil.copyfile(next(file for file in packaged if file.is_file()), client)
+        for program in (server, client):
+            program.chmod(0o755)
+        self._environment["_PANTS_SERVER_EXE"] = str(server)
+        return client
 
     def kill_daemon(self) -> None:
         for file in self.root.glob(".pids/*/pantsd/pid"):
@@ -98,7 +118,7 @@ class PantsProject:
     def start(self, *arguments: str, environment: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
         """`environment` has what is set beside the usual."""
         return subprocess.Popen(
-            [sys.executable, "-m", "pants", "--no-dynamic-ui", *arguments],
+            [str(self._client), "--no-dynamic-ui", *arguments],
             cwd=self.root,
             env={**self._environment, **(environment or {})},
             stdin=subprocess.DEVNULL,

@@ -16,7 +16,7 @@ from progress import Progress
 from python39 import is_found_by_pants
 
 # A change here installs Pants anew where it is installed.
-_RECIPE = "2"
+_RECIPE = "3"
 _PEX_VERSION = "v2.1.137"
 
 
@@ -39,6 +39,7 @@ class PantsEnvironment:
         return (
             _text(self._state / "installed") == self._wanted(python)
             and (self._venv / "bin/pants").is_file()
+            and (self._venv / "bin/pants-client").is_file()
             and (self._state / "venv").resolve() == self._venv.resolve()
             and self._pex_file().is_file()
         )
@@ -70,7 +71,14 @@ class PantsEnvironment:
             # Debian 11's is too old for some of today's wheels.
             self._pip_install(self._pip_lock, progress, 0)
             self._pip_install(self._lock, progress, count)
+        self._link_client()
         (self._venv / "installed").write_text(self._wanted(python))
+
+    def _link_client(self) -> None:
+        """Give Pants' client in Rust, which its wheel has without the mode of a program, a place beside the one in Python."""
+        [client] = self._venv.glob("lib/python*/site-packages/pants/bin/native_client")
+        client.chmod(0o755)
+        (self._venv / "bin/pants-client").symlink_to(client)
 
     def write_settings(self, python: Path) -> None:
         """Write the environment variables that `./pants` sets, which depend on the machine's pip and interpreters."""

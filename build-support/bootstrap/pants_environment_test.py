@@ -21,7 +21,8 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PantsEnviron
         monkeypatch.delenv(variable, raising=False)
     state = tmp_path / "my projet é"
     (state / "venv/bin").mkdir(parents=True)
-    (state / "venv/bin/pants").touch()
+    for program in ("pants", "pants-client"):
+        (state / "venv/bin" / program).touch()
     for lock in ("pip.lock", "requirements.lock"):
         (state / lock).write_text("pants==2\n")
     (state / "pex-1").touch()
@@ -74,3 +75,12 @@ def test_pants_is_found_where_it_cannot_be_below_the_checkout(environment: Pants
     for _ in ("in place of a directory", "in place of the link"):
         environment._link_venv()
         assert (environment._state / "venv/bin/pants").resolve() == environment._venv / "bin/pants"
+
+
+def test_pants_client_becomes_a_program(environment: PantsEnvironment) -> None:
+    packages = environment._venv / "lib/python3.9/site-packages/pants/bin"
+    packages.mkdir(parents=True)
+    (packages / "native_client").write_text("#!/bin/sh\nexit 3\n")
+    (environment._venv / "bin/pants-client").unlink()
+    environment._link_client()
+    assert subprocess.run([environment._venv / "bin/pants-client"]).returncode == 3
