@@ -116,7 +116,7 @@ def test_old_name_of_a_field_is_an_unrecognized_field(project: PantsProject) -> 
 @pytest.mark.parametrize(
     "arguments, line",
     [
-        ([], "Usage: "),
+        ([], "Usage: pants unikernel-verify [OPTION...] TARGET... "),
         (["::"], "unikernel-verify: none of the targets is a packaged unikernel image"),
         (["nothing::"], "unikernel-verify: Unmatched glob"),
         (["nothing:here"], "unikernel-verify: The file or directory 'nothing' does not exist"),

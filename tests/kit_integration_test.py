@@ -151,6 +151,7 @@ def test_exporting_again_gives_the_same_bytes(exporter: Exporter) -> None:
 
 
 def test_what_cannot_be_exported(exporter: Exporter) -> None:
+    exporter.project.fail("unikernel-kit-export", expected=["Usage: pants unikernel-kit-export [OPTION...] TARGET... "])
     exporter.project.fail("unikernel-kit-export", "app:program", expected=["none of the targets is a `unikernel_image`"])
     off = "--unikernel-signing-mode=off"
     exporter.project.fail(off, "unikernel-kit-export", "::", expected=['mode is "off", but only signed kits'])

@@ -18,6 +18,7 @@ from pants.util.logging import LogLevel
 from pants.util.strutil import softwrap
 
 from pants_unikernel import engine
+from pants_unikernel.goals.usage import usage
 from pants_unikernel.image_types import ExportedKit, KitExportRequest, KitExportRequestBase, Toolkit, UnikernelImageFieldSet
 from pants_unikernel.subsystems.linux import UnikernelLinux
 from pants_unikernel.subsystems.toolkit import toolkit_process
@@ -63,6 +64,9 @@ async def export_kits(
     dist_dir: DistDir,
     workspace: Workspace,
 ) -> UnikernelKitExport:
+    if not specs and not specs.includes.from_change_detection:
+        console.print_stderr(usage(UnikernelKitExportSubsystem.name, "the kernels of all images"))
+        return UnikernelKitExport(exit_code=1)
     origins: dict[tuple[str, ...], str] = {}
     for target in await engine.targets_of_specs(specs):
         if UnikernelImageFieldSet.is_applicable(target):

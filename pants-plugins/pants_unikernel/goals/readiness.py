@@ -19,6 +19,7 @@ from pants.option.option_types import BoolOption, StrListOption
 
 from pants_unikernel import engine
 from pants_unikernel.cc.target_types import CCBinaryTarget
+from pants_unikernel.goals.usage import usage
 from pants_unikernel.image_types import Service, ServiceRequest, UnikernelImageFieldSet
 from pants_unikernel.target_types import UnikernelImageLibraryOsField
 from pants_unikernel.util_rules import readiness
@@ -31,7 +32,6 @@ from unikernel.library_os.description import LibraryOs
 from unikernel.library_os.requirements import Assessment, Readiness, assess
 
 _NAME = "unikernel-readiness"
-_USAGE = f"{_NAME}: name services, such as `{_NAME} ::` for all, or `{_NAME} path/to:service` for one in detail."
 # They are packaged, and nothing of them starts by itself.
 _NO_SERVICES = (PythonDistribution.alias,)
 # A Docker engine has to build them: they are looked at where they are named, or have an image.
@@ -210,7 +210,7 @@ async def report_readiness(
     library_os_targets: LibraryOsTargets,
 ) -> UnikernelReadiness:
     if not specs and not specs.includes.from_change_detection:
-        console.print_stderr(_USAGE)
+        console.print_stderr(usage(_NAME, "every service"))
         return UnikernelReadiness(exit_code=1)
     try:
         library_oses = await _library_oses(options.library_os, library_os_targets)

@@ -18,11 +18,11 @@ from pants.engine.internals.session import SessionValues
 from pants.engine.rules import Rule, collect_rules, goal_rule, rule
 from pants.engine.unions import UnionRule
 from pants.option.option_types import BoolOption, StrListOption, StrOption
-from pants.util.docutil import bin_name
 from pants.util.logging import LogLevel
 from pants.util.strutil import softwrap
 
 from pants_unikernel import engine
+from pants_unikernel.goals.usage import usage
 from pants_unikernel.image_types import Toolkit, UnikernelImageFieldSet, Verification, VerificationRequest, VerificationRequestBase
 from pants_unikernel.subsystems.signing import UnikernelSigning
 from pants_unikernel.subsystems.toolkit import toolkit_process
@@ -67,13 +67,6 @@ class UnikernelVerify(Goal):
     environment_behavior = Goal.EnvironmentBehavior.LOCAL_ONLY
 
 
-def _usage() -> str:
-    return (
-        f"Usage: {bin_name()} {UnikernelVerifySubsystem.name} [OPTION...] TARGET... "
-        f"(such as ::, for every packaged image; for the options: {bin_name()} help {UnikernelVerifySubsystem.name})"
-    )
-
-
 async def _packaged_images(
     console: Console, specs: Specs, root: Path, dist_dir: DistDir, library_oses: LibraryOsTargets
 ) -> list[Path]:
@@ -111,7 +104,7 @@ async def verify_images(
     library_oses: LibraryOsTargets,
 ) -> UnikernelVerify:
     if not specs and not specs.includes.from_change_detection:
-        console.print_stderr(_usage())
+        console.print_stderr(usage(UnikernelVerifySubsystem.name, "every packaged image"))
         return UnikernelVerify(exit_code=1)
     environment = session_values[CompleteEnvironmentVars]
     root = build_root.pathlib_path
