@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
@@ -12,7 +13,7 @@ from pants.backend.python.util_rules.interpreter_constraints import InterpreterC
 from pants.backend.python.util_rules.pex import PexRequest, VenvPexProcess
 from pants.backend.python.util_rules.pex_requirements import EntireLockfile
 from pants.engine.fs import Digest, FileContent
-from pants.engine.process import Process, ProcessCacheScope
+from pants.engine.process import Process, ProcessCacheScope, ProcessExecutionFailure
 from pants.engine.rules import Rule, collect_rules, rule
 from pants.engine.unions import UnionRule
 from pants.util.logging import LogLevel
@@ -20,6 +21,7 @@ from pants.util.strutil import softwrap
 
 from pants_unikernel import engine
 from pants_unikernel.image_types import Toolkit
+from pants_unikernel.util_rules.failures import UnikernelBuildError
 from unikernel.package_sources import package_sources
 
 _PACKAGE = "unikernel"
@@ -76,10 +78,31 @@ async def set_up_toolkit(subsystem: UnikernelToolkit) -> Toolkit:
     request = _on_own_interpreters(
         subsystem.to_pex_request(main=EntryPoint(_PACKAGE), sources=sources), subsystem.interpreter_constraints
     )
-    venv_pex = await engine.build_venv_pex(request)
+    try:
+        venv_pex = await engine.build_venv_pex(request)
+    except ProcessExecutionFailure as failure:
+        reason = missing_distutils(failure.stderr.decode(errors="replace"))
+        if reason is None:
+            raise
+        raise UnikernelBuildError(f"[{subsystem.options_scope}]: {reason}") from failure
     process = await engine.venv_pex_process(VenvPexProcess(venv_pex, description="", extra_env={"LC_ALL": "C.UTF-8"}))
     # The environment's own interpreter, not its `pex` launcher script: that one costs more than many of our steps.
     return Toolkit(replace(process, argv=(venv_pex.python.argv0, "-I")))
+
+
+def missing_distutils(printed: str) -> str | None:
+    """Return what a user can do where PEX printed that its pip found no `distutils`, None for any other failure.
+
+    The pip of the PEX that Pants 2.17 brings imports it. Debian has it in a package of its own, and CPython from 3.12 on not at all.
+    """
+    if "No module named 'distutils" not in printed:
+        return None
+    interpreter = re.search(r"Failed to spawn a job for (\S+): ", printed)
+    return (
+        f"the interpreter that Pants took{f', {interpreter[1]},' if interpreter else ''} has no `distutils`, which the pip of Pants needs. "
+        "Install it (on Debian 12: `sudo apt-get install python3-distutils`), or put a CPython from 3.9 to 3.11 that has it on "
+        "[python-bootstrap].search_path."
+    )
 
 
 def _on_own_interpreters(request: PexRequest, constraints: InterpreterConstraints) -> PexRequest:

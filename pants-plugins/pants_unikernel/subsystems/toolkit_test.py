@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from pants_unikernel.subsystems.toolkit import toolkit_sources
+from pants_unikernel.subsystems.toolkit import missing_distutils, toolkit_sources
 from unikernel.errors import UnikernelError
 from unikernel.linux.kit_key import CONFIGURE_SOURCES, INIT_SOURCES, KIT_SOURCES
 
@@ -30,3 +30,13 @@ def test_what_compiles_a_kernel_is_a_few_files() -> None:
 def test_a_pattern_that_matches_nothing_is_an_error() -> None:
     with pytest.raises(UnikernelError, match=r"has no file linux/kernel/\*\.conf or other\.py: it is incomplete"):
         toolkit_sources("errors.py", "linux/kernel/*.conf", "other.py")
+
+
+def test_an_interpreter_without_distutils_is_named_with_the_fix() -> None:
+    printed = (
+        "Failed to spawn a job for /usr/bin/python3.11: pid 68 -> ...\nModuleNotFoundError: No module named 'distutils.util'\n"
+    )
+    reason = missing_distutils(printed)
+    assert reason is not None
+    assert "/usr/bin/python3.11, has no `distutils`" in reason and "apt-get install python3-distutils" in reason
+    assert missing_distutils("No matching distribution found for distutils-like") is None
