@@ -69,6 +69,10 @@ class DebianChroot:
             shutil.copytree(own, root / "usr/local/share/ca-certificates", dirs_exist_ok=True)
         self.succeed("update-ca-certificates")
 
+    def path(self, path: str) -> Path:
+        """Return where an absolute path of the machine is on the host."""
+        return self.root / path.lstrip("/")
+
     def add_user(self, name: str) -> None:
         """Add an ordinary user with an empty HOME."""
         self.succeed(f"useradd --no-create-home --shell /bin/bash {name} && install -d -o {name} -g {name} /home/{name}")
