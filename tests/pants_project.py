@@ -64,6 +64,8 @@ class PantsProject:
         self._environment["PANTS_LOCAL_EXECUTION_ROOT_DIR"] = str(self._sandboxes)
         # Pants 2.17 warns that it was not started by its own launcher, which downloads from the internet.
         self._environment.update({"NO_SCIE_WARNING": "1", **(environment or {})})
+        # Python sets it by itself without a locale, and Pants' client in Rust does not. What Pants runs has it in its environment.
+        self._environment.setdefault("LC_CTYPE", "C.UTF-8")
         ours = {str(source_root) for source_root in PLUGIN_SOURCE_ROOTS} | {os.getcwd()} if isolated else set()
         self._environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path and path not in ours)
         self._programs = root.with_name(f"{root.name}-programs")
