@@ -96,7 +96,9 @@ class PantsProject:
         Its wheel has it without the mode of a program.
         """
         server, client = self._programs / "pants", self._programs / "pants-client"
-        server.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m pants "$@"\n')
+        # A copy, since the directory of a script is where Python imports from first.
+        main = shutil.copy(Path(__file__).with_name("pants_main.py"), self._programs)
+        server.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {shlex.quote(main)} "$@"\n')
         packaged = (Path(directory, "bin/native_client") for directory in pants.__path__)
         shutil.copyfile(next(file for file in packaged if file.is_file()), client)
         for program in (server, client):

@@ -60,9 +60,10 @@ _INHERITED = {
 SOURCE = "int main(void) { return 0; }\n"
 
 
-@pytest.fixture
-def rule_runner(tmp_path: Path) -> RuleRunner:
-    rule_runner = RuleRunner(
+@pytest.fixture(scope="module")
+def shared_rule_runner() -> RuleRunner:
+    """What solves the rules once for all tests."""
+    return RuleRunner(
         rules=[
             *archive.rules(),
             *cc_register.rules(),
@@ -77,9 +78,14 @@ def rule_runner(tmp_path: Path) -> RuleRunner:
         ],
         target_types=[ArchiveTarget, FileTarget, *cc_register.target_types(), *register.target_types()],
     )
-    set_options(rule_runner, tmp_path)
-    rule_runner.write_files({"service/BUILD": BUILD, "service/main.c": SOURCE, "service/settings.conf": "loud = true\n"})
-    return rule_runner
+
+
+@pytest.fixture
+def rule_runner(shared_rule_runner: RuleRunner, tmp_path: Path) -> RuleRunner:
+    """Of a repository with these files, and a user without a key."""
+    set_options(shared_rule_runner, tmp_path)
+    shared_rule_runner.write_files({"service/BUILD": BUILD, "service/main.c": SOURCE, "service/settings.conf": "loud = true\n"})
+    return shared_rule_runner
 
 
 def set_options(rule_runner: RuleRunner, tmp_path: Path, *options: str) -> None:
