@@ -45,6 +45,9 @@ class PantsProject:
     By default it has the plugin from this repository's sources, without other backends, and the user's own Pants caches, with what is built in them.
     """
 
+    # What measures Pants' start sets it: see pants_main.py.
+    has_usual_start = False
+
     def __init__(
         self,
         root: Path,
@@ -98,7 +101,8 @@ class PantsProject:
         server, client = self._programs / "pants", self._programs / "pants-client"
         # A copy, since the directory of a script is where Python imports from first.
         main = shutil.copy(Path(__file__).with_name("pants_main.py"), self._programs)
-        server.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {shlex.quote(main)} "$@"\n')
+        command = shlex.join([sys.executable, *(["-m", "pants"] if self.has_usual_start else [main])])
+        server.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
         packaged = (Path(directory, "bin/native_client") for directory in pants.__path__)
         shutil.copyfile(next(file for file in packaged if file.is_file()), client)
         for program in (server, client):

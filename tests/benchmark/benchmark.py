@@ -301,6 +301,8 @@ def measure_boots(dist: Path, runs: int) -> dict[str, Any]:
 
 
 def main() -> None:
+    # Starts are measured, too.
+    PantsProject.has_usual_start = True
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=7, help="how often each thing is measured; medians are printed")
     parser.add_argument("--output", type=Path, help="write the JSON there as well")
