@@ -4,7 +4,6 @@ name, one after another, in a repository with a change, and publish to a registr
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from collections.abc import Iterator, Mapping
@@ -35,7 +34,9 @@ _LAUNCHER = f"""\
 #!/bin/bash
 set -a
 source <(grep -v SEARCH_PATH '{CHECKOUT}/.bootstrap/environment')
-exec '{CHECKOUT}/.bootstrap/venv/bin/pants' "$@"
+NO_SCIE_WARNING=1
+_PANTS_SERVER_EXE='{CHECKOUT}/.bootstrap/venv/bin/pants'
+exec '{CHECKOUT}/.bootstrap/venv/bin/pants-client' "$@"
 """
 # Both container image and code name of it.
 _ON_DEBIAN_12 = pytest.mark.parametrize("arrived", ["bookworm"], indirect=True)
@@ -63,7 +64,7 @@ class Pipeline:
         if step.name == _NOT_RUN:
             return
         environment = {
-            "PANTS_DOCKER_REGISTRIES": json.dumps({"local": {"address": self.registry.host, "default": True}}),
+            "PANTS_DOCKER_REGISTRIES": repr({"local": {"address": self.registry.host, "default": True}}),
             "PANTS_LOCAL_STORE_DIR": f"{PANTS_CACHES}/lmdb_store",
             "PANTS_NAMED_CACHES_DIR": f"{PANTS_CACHES}/named_caches",
             **variables,
@@ -121,7 +122,7 @@ def pipeline(repository: str, newcomer: Newcomer, tmp_path: Path) -> Iterator[Pi
         configuration.write_text(insecure)
         yield Pipeline(debian, registry, repository)
     shutil.rmtree(secrets)
-    shutil.rmtree(debian.path(_MONOREPO) / "dist")
+    shutil.rmtree(debian.path(_MONOREPO) / "dist", ignore_errors=True)
 
 
 def check_outcome(pipeline: Pipeline, key: Path) -> None:
