@@ -45,3 +45,8 @@ def newcomer(arrived: Newcomer) -> Newcomer:
 def packaged(newcomer: Newcomer) -> str:
     """What the README's first command printed."""
     return newcomer.succeed(readme_command())
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have the pipelines come last: they install what the first image does not take."""
+    items.sort(key=lambda item: "ci_recipes" in item.nodeid)
