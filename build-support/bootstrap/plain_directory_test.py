@@ -11,7 +11,7 @@ from errors import BootstrapError
 
 @pytest.fixture(autouse=True)
 def below(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where this user's own directory is made in place of /var/tmp."""
+    """Return where this user's own directory is made, in place of /var/tmp."""
     monkeypatch.setattr(module, "_BELOW", tmp_path)
     return tmp_path
 

@@ -126,7 +126,7 @@ def pipeline(repository: str, newcomer: Newcomer, tmp_path: Path) -> Iterator[Pi
 
 
 def check_outcome(pipeline: Pipeline, key: Path) -> None:
-    """Of a change to some services, published with the private key `key`."""
+    """Check what became of a change to some services, published with the private key `key`."""
     directories = {service.directory.replace("/", ".") for service in _CHANGED}
     for service in _CHANGED:
         assert f"{service.directory}:says succeeded" in pipeline.printed["Test"]

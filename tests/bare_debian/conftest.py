@@ -1,4 +1,4 @@
-"""What the tests on a bare Debian share, in this order: the machine, what it takes to package, and the first images.
+"""The fixtures that the tests on a bare Debian share, in this order: the machine, what it takes to package, and the first images.
 
 Debian 12 by default, which CI runs; UNIKERNEL_TEST_DEBIAN names others, such as "bookworm trixie sid".
 """
@@ -43,7 +43,7 @@ def newcomer(arrived: Newcomer) -> Newcomer:
 
 @pytest.fixture(scope="session")
 def packaged(newcomer: Newcomer) -> str:
-    """What the README's first command printed."""
+    """Return what the README's first command printed."""
     return newcomer.succeed(readme_command())
 
 

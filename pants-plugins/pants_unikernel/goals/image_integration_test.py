@@ -62,7 +62,7 @@ SOURCE = "int main(void) { return 0; }\n"
 
 @pytest.fixture(scope="module")
 def shared_rule_runner() -> RuleRunner:
-    """What solves the rules once for all tests."""
+    """Return a rule runner whose rules are solved once for all tests."""
     return RuleRunner(
         rules=[
             *archive.rules(),
@@ -82,7 +82,7 @@ def shared_rule_runner() -> RuleRunner:
 
 @pytest.fixture
 def rule_runner(shared_rule_runner: RuleRunner, tmp_path: Path) -> RuleRunner:
-    """Of a repository with these files, and a user without a key."""
+    """Return the rule runner of a repository with these files, and a user without a key."""
     set_options(shared_rule_runner, tmp_path)
     shared_rule_runner.write_files({"service/BUILD": BUILD, "service/main.c": SOURCE, "service/settings.conf": "loud = true\n"})
     return shared_rule_runner

@@ -179,7 +179,7 @@ def test_all_objects_of_ours_are_compiled() -> None:
         ("  AS      arch/x86/entry/entry_64.o", True),
         ("set -e;  echo '  CC      init/main.o'; gcc -c -o init/main.o init/main.c", True),
         ("  HOSTCC  scripts/kallsyms.o", False),
-        ("  CC      /work/tools/objtool/check.o", False),
+        ("  CC      /tree/tools/objtool/check.o", False),
         ("  CC      kernel/bounds.s", False),
         ("  AR      init/built-in.a", False),
         ("init/main.c:1: warning:   CC      init/main.o", False),
