@@ -148,7 +148,7 @@ def _announce(packages: bool, python: bool, pants: bool, progress: Progress) -> 
     )
     progress.line(
         f"setting up {', '.join(text for is_missing, text in parts if is_missing)}: some two minutes, once. "
-        "The first build then compiles a kernel: three to five minutes on two cores, once."
+        "The first build then compiles a kernel: three to six minutes on two cores, once."
     )
 
 
