@@ -6,6 +6,7 @@ Pants makes that scheduler at each start, and solving its rules takes two thirds
 from __future__ import annotations
 
 from typing import Any
+from unittest.mock import patch
 
 from pants.bin import pants_loader
 from pants.init import options_initializer
@@ -33,6 +34,6 @@ def _resolve_what_is_named(self: PluginResolver, options_bootstrapper: Any, *arg
 
 
 if __name__ == "__main__":
-    options_initializer.create_bootstrap_scheduler = _UntilNeeded
-    PluginResolver._resolve_plugins = _resolve_what_is_named  # type: ignore[method-assign]
+    patch.object(options_initializer, "create_bootstrap_scheduler", _UntilNeeded).start()
+    patch.object(PluginResolver, "_resolve_plugins", _resolve_what_is_named).start()
     pants_loader.main()
