@@ -18,14 +18,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Optional
 
-from plain_directory import plain_directory
-
 import apt
 import needs
 import pip_settings
 from commands import Interrupted, ended_by_signals
 from errors import BootstrapError, error_of
 from pants_environment import PantsEnvironment
+from plain_directory import plain_directory
 from progress import Progress
 from python39 import PrivatePython, find_python
 

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import plain_directory as module
 import pytest
-from plain_directory import plain_directory
 
+import plain_directory as module
 from errors import BootstrapError
+from plain_directory import plain_directory
 
 
 @pytest.fixture(autouse=True)

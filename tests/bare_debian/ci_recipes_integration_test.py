@@ -14,7 +14,7 @@ import pytest
 
 from bare_debian.chroot import DebianChroot
 from bare_debian.ci_recipes import RECIPES, Step, read_github_recipe, read_gitlab_recipe
-from bare_debian.newcomer import CHECKOUT, PANTS_CACHES, Newcomer
+from bare_debian.newcomer import CHECKOUT, GIT, PANTS_CACHES, Newcomer
 from monorepo import Service, make_monorepo
 from pants_project import PLUGIN_SOURCE_ROOTS
 from unikernel.signing.keys import PrivateKey
@@ -40,7 +40,6 @@ exec '{CHECKOUT}/.bootstrap/venv/bin/pants-client' "$@"
 """
 # Both container image and code name of it.
 _ON_DEBIAN_12 = pytest.mark.parametrize("arrived", ["bookworm"], indirect=True)
-_GIT = "git -c user.name=Ada -c user.email=ada@example.org"
 _CONFIGURATION = """
 [test]
 output = "all"
@@ -76,7 +75,7 @@ class Pipeline:
 
 
 @pytest.fixture(scope="module")
-def repository(packaged: str, newcomer: Newcomer) -> Iterator[str]:
+def repository(packaged: str, newcomer: Newcomer) -> str:
     """Make a monorepo with a change in a Python and a C service, and return the commit before it."""
     debian = newcomer.debian
     root = debian.path(_MONOREPO)
@@ -96,15 +95,14 @@ def repository(packaged: str, newcomer: Newcomer) -> Iterator[str]:
     launcher = debian.path("/usr/local/bin/pants")
     launcher.write_text(_LAUNCHER)
     launcher.chmod(0o755)
-    commit = f"{_GIT} commit --quiet --all"
+    commit = f"{GIT} commit --quiet --all"
     base = f"git init --quiet && git add --all && {commit} --message='All of it' && git rev-parse HEAD"
     before = debian.succeed(f"cd {_MONOREPO} && {base}").strip()
     for service in _CHANGED:
         source = root / service.source
         source.write_text(source.read_text().replace("service", "service number", 1))
     debian.succeed(f"cd {_MONOREPO} && {commit} --message='A change'")
-    yield before
-    newcomer.own_caches()
+    return before
 
 
 @pytest.fixture

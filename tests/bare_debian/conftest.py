@@ -48,5 +48,5 @@ def packaged(newcomer: Newcomer) -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Have the pipelines come last: they install what the first image does not take."""
+    """Have the pipelines come last: they install what the first image does not take, and write in the newcomer's caches."""
     items.sort(key=lambda item: "ci_recipes" in item.nodeid)

@@ -14,7 +14,7 @@ _HOME = f"/home/{_USER}"
 # A space and a letter outside ASCII, as in many a home.
 CHECKOUT = f"{_HOME}/my projet é"
 PANTS_CACHES = f"{_HOME}/.cache/pants"
-_GIT = "git -c user.name=Ada -c user.email=ada@example.org"
+GIT = "git -c user.name=Ada -c user.email=ada@example.org"
 # All of this repository, below the sandbox.
 _CLONE = Path("clone")
 
@@ -32,7 +32,7 @@ class Newcomer:
         shutil.copytree(_CLONE, debian.path(CHECKOUT))
         debian.succeed(f"chown -R {_USER}: {_HOME} && chmod -R u+w {_HOME}")
         newcomer = cls(debian)
-        newcomer.succeed(f"git init --quiet && git add --all && {_GIT} commit --quiet --message='A clone'")
+        newcomer.succeed(f"git init --quiet && git add --all && {GIT} commit --quiet --message='A clone'")
         return newcomer
 
     @property
@@ -44,10 +44,6 @@ class Newcomer:
     def development_key(self) -> Path:
         """The public part of the key that images are signed with by default."""
         return self.debian.path(f"{_HOME}/.config/unikernel/development-key.pub")
-
-    def own_caches(self) -> None:
-        """Take back what others, who share them, have written in the user's caches."""
-        self.debian.succeed(f"chown -R {_USER}: {PANTS_CACHES}")
 
     def succeed(self, script: str, *, offline: bool = False) -> str:
         """Run a script in the checkout, which has to succeed, and return what it printed."""
